@@ -1,0 +1,185 @@
+"""Rows to train on: bundled, from the hub, or the student's own file; read, brought into one shape, checked, split."""
+
+import csv
+import json
+import random
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+
+# the slides' data sets on the hub; more than one repository: the first that answers is taken
+HUB = {
+    "reviews": [("stanfordnlp/imdb", "train")],
+    "code_instructions": [("lucasmccabe-lmi/CodeAlpaca-20k", "train"), ("sahil2801/CodeAlpaca-20k", "train")],
+    "chats": [("HuggingFaceH4/ultrachat_200k", "train_sft")],
+    "consultations": [("FreedomIntelligence/HuatuoGPT2-SFT-GPT4-140K", "train"), ("Suprit/CMtMedQA", "train")],
+}
+_ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
+
+
+class Message(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(extra="ignore")
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Conversation(BaseModel):
+    """A conversation to learn from: optional system message, then user and assistant in turn, assistant last."""
+
+    messages: list[Message]
+
+    @field_validator("messages")
+    @classmethod
+    def _in_turn(cls, messages):
+        turns = [m for i, m in enumerate(messages) if not (i == 0 and m.role == "system")]
+        if len(turns) < 2:
+            raise ValueError("the conversation is empty: it needs a user turn and an assistant turn")
+        for index, message in enumerate(turns):
+            wanted = "assistant" if index % 2 else "user"
+            if message.role != wanted:
+                raise ValueError(f"turn {index + 1} is {message.role!r} but user and assistant must alternate")
+            if not message.content.strip():
+                raise ValueError(f"turn {index + 1} ({message.role}) is empty")
+        if turns[-1].role != "assistant":
+            raise ValueError("the last turn must be the assistant's, or there is nothing to learn from it")
+        return messages
+
+
+def read_rows(path: str | Path) -> list[dict]:
+    """Read a .jsonl, .json (a list) or .csv file; UTF-8 (with or without a mark) or GB18030.
+
+    Raises FileNotFoundError or ValueError; the message names the file, the row and what to do.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; check the name (working folder: {Path.cwd().name})")
+    raw = path.read_bytes()
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        try:
+            text = raw.decode("gb18030")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: neither UTF-8 nor GB18030; save it as UTF-8 ({error})") from error
+    if path.suffix == ".csv":
+        rows = list(csv.DictReader(text.splitlines(keepends=True)))
+    elif path.suffix in (".jsonl", ".json"):
+        numbered = [(1, text)] if path.suffix == ".json" else enumerate(text.split("\n"), 1)
+        rows = []
+        for number, line in numbered:
+            if line.strip():
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError as error:
+                    where = f"{path}, line {number + error.lineno - 1}"
+                    raise ValueError(f"{where}: broken JSON ({error.msg}); repair or delete this line") from error
+        if path.suffix == ".json":
+            rows = rows[0] if rows and isinstance(rows[0], list) else rows
+    else:
+        raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; use .jsonl, .json or .csv")
+    if not rows:
+        raise ValueError(f"{path}: the file has no rows")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, row {number}: a row must be a JSON object, this is {type(row).__name__}")
+    return rows
+
+
+def to_messages(row: dict) -> list[dict]:
+    """Return the ``messages`` of a row in any of the common shapes.
+
+    Known: ``messages`` (OpenAI), ``conversations`` with from/value (ShareGPT), ``history`` of
+    question-answer pairs (CMtMedQA; the closing turn of thanks is left out), instruction/input/output
+    (Alpaca), question/answer, and ``data`` or a list of alternating strings (HuatuoGPT).
+    Raises ValueError when no shape fits or a role is unknown.
+    """
+    if row.get("messages"):
+        return [{"role": m["role"], "content": m["content"]} for m in row["messages"]]
+    if row.get("conversations"):
+        messages = []
+        for turn in row["conversations"]:
+            if turn.get("from") not in _ROLES:
+                raise ValueError(f"unknown role {turn.get('from')!r}: use human, gpt or system")
+            messages.append({"role": _ROLES[turn["from"]], "content": turn["value"]})
+        return messages
+    if row.get("history"):
+        pairs = row["history"]
+    elif row.get("instruction") and row.get("output"):
+        pairs = [(row["instruction"] + (f"\n{row['input']}" if row.get("input") else ""), row["output"])]
+    elif row.get("question") and row.get("answer"):
+        pairs = [(row["question"], row["answer"])]
+    else:
+        raise ValueError(
+            f"no conversation in the columns {sorted(row)}: use messages, conversations, history, "
+            "instruction/output or question/answer"
+        )
+    return [
+        {"role": role, "content": text.strip()}
+        for pair in pairs
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
+
+
+def check_conversation(row: dict, where: str) -> dict:
+    """Return ``row`` with checked ``messages``; raise ValueError starting with ``where`` if it is unusable."""
+    try:
+        messages = Conversation(messages=to_messages(row)).model_dump()["messages"]
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise ValueError(f"{where}: {place}: {problem['msg']}; repair or delete this row") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{where}: {error}; repair or delete this row") from error
+    return {**row, "messages": messages}
+
+
+def read_conversations(path: str | Path) -> list[dict]:
+    """Read a file of conversations in any known shape and check every row before anything is trained."""
+    return [check_conversation(row, f"{path}, row {n}") for n, row in enumerate(read_rows(path), 1)]
+
+
+def bundled(name: str) -> list[dict]:
+    """Return the rows of ``data/<name>.jsonl``."""
+    return read_rows(DATA / f"{name}.jsonl")
+
+
+def from_hub(name: str, rows: int) -> list[dict]:
+    """Return the first ``rows`` rows of the slides' data set for ``name``, streamed from the hub.
+
+    Raises RuntimeError, naming the remedy, when none of the repositories answers.
+    """
+    from datasets import load_dataset
+
+    problems = []
+    for repository, split in HUB[name]:
+        try:
+            stream = load_dataset(repository, split=split, streaming=True).shuffle(seed=0, buffer_size=10_000)
+            return list(stream.take(rows))
+        except (OSError, ValueError, RuntimeError) as error:
+            problems.append(f"{repository}: {type(error).__name__}")
+    raise RuntimeError(f"no data set for {name!r} answers ({'; '.join(problems)}); use bundled({name!r}) instead")
+
+
+def training_rows(name: str, run) -> tuple[list[dict], list[dict]]:
+    """Return (train, held out) rows of ``name`` for this run: hub data in size t4/gpu, else the bundled rows."""
+    wanted = run.rows + run.eval_rows
+    rows = from_hub(name, wanted) if run.hub_data else bundled(name)
+    return split(rows, run.rows, run.eval_rows)
+
+
+def split(rows: list[dict], train: int, held_out: int, seed: int = 0) -> tuple[list[dict], list[dict]]:
+    """Shuffle and split into disjoint (train, held out); equal rows never land on both sides.
+
+    The held-out part is drawn first, so it stays the same whatever ``train`` is.
+    Raises ValueError when the file has too few different rows.
+    """
+    unique = list({json.dumps(row, ensure_ascii=False, sort_keys=True): row for row in rows}.values())
+    if len(unique) < held_out + 1:
+        raise ValueError(f"{len(unique)} different rows are too few: {held_out} are needed for evaluation alone")
+    random.Random(seed).shuffle(unique)
+    return unique[held_out : held_out + train], unique[:held_out]

@@ -1,0 +1,100 @@
+"""Measures of a model before and after training: perplexity with interval, replies, stopping, repetition."""
+
+
+def token_losses(model, rows: list[dict], description: str = "evaluation") -> list[tuple[float, int]]:
+    """Return (summed loss in nats, number of supervised tokens) of every row.
+
+    ``rows`` hold ``input_ids`` and ``labels`` (lists of equal length; -100 = not counted). One row at a
+    time, so there is no padding, and the output head sees only the positions that are counted.
+    """
+    import torch
+    from tqdm.auto import tqdm
+
+    model.eval()
+    result = []
+    for row in tqdm(rows, desc=description, leave=False):
+        ids = torch.tensor([row["input_ids"]], device=model.device)
+        labels = torch.tensor(row["labels"], device=model.device)
+        keep = torch.nonzero(labels[1:] != -100).flatten()  # position p predicts token p + 1
+        if len(keep) == 0:
+            raise ValueError("a row without any supervised token cannot be evaluated")
+        with torch.inference_mode():
+            logits = model(input_ids=ids, logits_to_keep=keep, use_cache=False).logits[0].float()
+            loss = torch.nn.functional.cross_entropy(logits, labels[keep + 1], reduction="sum")
+        result.append((loss.item(), len(keep)))
+    return result
+
+
+def perplexity(losses: list[tuple[float, int]]) -> tuple[float, float, float]:
+    """Return (perplexity, low, high): exp of the mean loss per token, with its 95 % bootstrap interval over rows."""
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    total, count = (np.array(column, dtype=float) for column in zip(*losses, strict=True))
+
+    def statistic(t, n, axis=-1):
+        return np.exp(t.sum(axis) / n.sum(axis))
+
+    interval = bootstrap(
+        (total, count), statistic, paired=True, vectorized=True, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    return float(statistic(total, count)), float(interval.low), float(interval.high)
+
+
+def loss_change(before: list[tuple[float, int]], after: list[tuple[float, int]]) -> tuple[float, float, float]:
+    """Return (change, low, high) of the loss per token in nats, same rows before and after, 95 % paired bootstrap."""
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    b, n = (np.array(column, dtype=float) for column in zip(*before, strict=True))
+    a = np.array([loss for loss, _ in after])
+
+    def statistic(b, a, n, axis=-1):
+        return (a - b).sum(axis) / n.sum(axis)
+
+    interval = bootstrap(
+        (b, a, n), statistic, paired=True, vectorized=True, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    return float(statistic(b, a, n)), float(interval.low), float(interval.high)
+
+
+def verdict(change: tuple[float, float, float]) -> str:
+    """Return 下降, 上升 or 看不出差别 (the interval includes zero) for an answer of :func:`loss_change`."""
+    _, low, high = change
+    return "下降" if high < 0 else "上升" if low > 0 else "看不出差别（区间包含 0）"
+
+
+def generate_replies(model, tokenizer, conversations: list[list[dict]], max_new_tokens: int, batch_size: int = 8):
+    """Return [(reply, stopped)] to conversations that end with a user turn; greedy decoding.
+
+    ``stopped`` tells whether the model ended by itself with the stop token.
+    """
+    import torch
+    from tqdm.auto import tqdm
+
+    from helpers.formatting import encode_chat
+
+    model.eval()
+    replies = []
+    for start in tqdm(range(0, len(conversations), batch_size), desc="replies", leave=False):
+        batch = [encode_chat(tokenizer, m, reply=True) for m in conversations[start : start + batch_size]]
+        padded = tokenizer.pad(batch, padding_side="left", return_tensors="pt").to(model.device)
+        with torch.inference_mode():
+            output = model.generate(
+                **padded,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                use_cache=True,
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        for ids in output[:, padded["input_ids"].shape[1] :]:
+            stopped = tokenizer.eos_token_id in ids
+            replies.append((tokenizer.decode(ids, skip_special_tokens=True).strip(), stopped))
+    return replies
+
+
+def repetition(text: str, n: int = 8) -> float:
+    """Return the share (0–1) of character n-grams that occurred before in the same text; loops score high."""
+    grams = [text[i : i + n] for i in range(len(text) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0

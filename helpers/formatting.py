@@ -1,0 +1,123 @@
+"""Text, prompt and completion, messages: the three training modes as data, and which tokens get loss."""
+
+import html
+
+IGNORE = -100  # the label that PyTorch's cross entropy skips
+
+# The official ChatML and Llama 3 layouts, with {% generation %} around what the assistant says, its stop
+# token included. The markers change no character of the text; they only tell which tokens are supervised.
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}"
+    "{% else %}{{ message['content'] + '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+LLAMA3 = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] | trim + '<|eot_id|>' }}{% endgeneration %}"
+    "{% else %}{{ message['content'] | trim + '<|eot_id|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
+)
+
+
+def set_chat_template(tokenizer):
+    """Give ``tokenizer`` the template with {% generation %} that belongs to its special tokens; return it.
+
+    Raises ValueError for a tokenizer that knows neither ChatML (SmolLM2, Qwen) nor Llama 3 tokens.
+    """
+    vocabulary = tokenizer.get_vocab()
+    if "<|im_start|>" in vocabulary:
+        tokenizer.chat_template, tokenizer.eos_token = CHATML, "<|im_end|>"
+    elif "<|start_header_id|>" in vocabulary:
+        tokenizer.chat_template, tokenizer.eos_token = LLAMA3, "<|eot_id|>"
+    else:
+        raise ValueError("no chat template for this tokenizer: it has neither <|im_start|> nor <|start_header_id|>")
+    return tokenizer
+
+
+def with_system(messages: list[dict], system: str = "") -> list[dict]:
+    """Return ``messages`` with a system message in front if there is none (the slides' step); a new list."""
+    if messages and messages[0]["role"] == "system":
+        return list(messages)
+    return [{"role": "system", "content": system}, *messages]
+
+
+def prompt_completion(row: dict) -> dict:
+    """Return a CodeAlpaca row as ``prompt`` and ``completion``, in the slides' layout for 7.4.
+
+    The space after "### Answer:" belongs to the completion: " Hello" is one token, so a prompt that ended
+    in the space would be tokenized differently alone and in front of the answer.
+    """
+    question = row["instruction"] + (f"\n{row['input']}" if row.get("input") else "")
+    return {"prompt": f"### Question: {question}\n ### Answer:", "completion": f" {row['output']}"}
+
+
+def encode_chat(tokenizer, messages: list[dict], reply: bool = False) -> dict:
+    """Return ``input_ids`` and ``labels`` of a conversation, lists of equal length.
+
+    Labels equal the ids where the assistant speaks (its stop token included) and ``IGNORE`` elsewhere.
+    With ``reply=True`` the ids end where the assistant is to begin, and there are no labels.
+    """
+    if reply:
+        return {"input_ids": tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]}
+    encoded = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+    pairs = zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)
+    return {"input_ids": list(encoded["input_ids"]), "labels": [i if mask else IGNORE for i, mask in pairs]}
+
+
+def fit_turns(tokenizer, messages: list[dict], max_length: int, room: int = 0) -> list[dict]:
+    """Drop the oldest question-answer pairs until the conversation plus ``room`` fits ``max_length`` tokens.
+
+    The system message and the last question (with its answer, if any) always stay.
+    Raises ValueError when even these do not fit.
+    """
+    head = [m for m in messages[:1] if m["role"] == "system"]
+    turns = messages[len(head) :]
+    while True:
+        length = len(tokenizer.apply_chat_template(head + turns)["input_ids"])
+        if length + room <= max_length:
+            return head + turns
+        if len(turns) <= 2:
+            raise ValueError(f"the last turn has {length} tokens and does not fit max_length={max_length}: shorten it")
+        turns = turns[2:]
+
+
+def token_pieces(tokenizer, input_ids, labels) -> list[tuple[str, bool]]:
+    """Return (text, supervised) pieces; ids that are parts of one character (bytes) are joined."""
+    pieces, pending = [], []
+    for index, (token, label) in enumerate(zip(input_ids, labels, strict=True)):
+        pending.append(int(token))
+        text = tokenizer.decode(pending)
+        last = index + 1 == len(labels) or (int(labels[index + 1]) == IGNORE) != (int(label) == IGNORE)
+        if "\ufffd" not in text or last:
+            pieces.append((text, int(label) != IGNORE))
+            pending = []
+    return pieces
+
+
+def show_supervised(tokenizer, input_ids, labels):
+    """Return an HTML view of one row: supervised tokens bold and underlined, stop tokens framed, the rest plain.
+
+    ``input_ids`` and ``labels`` are what the trainer's data loader yields (sequences of ints, one row).
+    Bold, underline and frame survive black-and-white print and renderers that strip colours.
+    """
+    from IPython.display import HTML
+
+    stop, cells, count = tokenizer.eos_token, [], 0
+    for text, supervised in token_pieces(tokenizer, input_ids, labels):
+        shown = html.escape(text).replace("\n", "↵<br>")
+        if text == stop:
+            shown = f"<kbd>{shown}</kbd>"
+        if supervised:
+            shown = f'<b><u style="background:#ffe08a;color:#000">{shown}</u></b>'
+        else:
+            shown = f'<span style="color:#888">{shown}</span>'
+        cells.append(shown)
+    count = sum(int(label) != IGNORE for label in labels)
+    return HTML(
+        f"<p><b>{count}</b> / {len(input_ids)} 个词元计算损失（粗体下划线）；边框 = 停止词元</p>"
+        f'<div style="line-height:1.9">{"".join(cells)}</div>'
+    )

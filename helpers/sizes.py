@@ -1,0 +1,129 @@
+"""Run sizes: how many rows, steps and minutes each notebook takes on which machine.
+
+This is the only place with numbers that depend on hardware. A notebook calls :func:`run_size`
+once and reads everything from the answer.
+"""
+
+import os
+from types import SimpleNamespace
+
+SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+OPT = "facebook/opt-350m"  # the slides' model in 7.3 and 7.4
+QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
+MEDICAL = "meta-llama/Llama-3.2-1B-Instruct"  # gated: models.first_available() falls back to the next line
+MEDICAL_UNGATED = "Qwen/Qwen2.5-1.5B-Instruct"
+MEDICAL_8B = "meta-llama/Llama-3.1-8B-Instruct"
+
+SIZES = ("smoke", "cpu", "t4", "gpu")
+SECTIONS = ("7.1", "7.2", "7.3", "7.4", "7.5", "7.6")
+
+# size -> what holds for all sections; then section -> what differs there
+_COMMON = {
+    "smoke": dict(model=SMOLLM2, hub_data=False, rows=16, eval_rows=8, batch_size=4, max_length=256, epochs=1),
+    "cpu": dict(model=SMOLLM2, hub_data=False, rows=64, eval_rows=24, batch_size=4, max_length=256, epochs=1),
+    "t4": dict(model=QWEN, hub_data=True, rows=2000, eval_rows=200, batch_size=8, max_length=1024, epochs=1),
+    "gpu": dict(model=QWEN, hub_data=True, rows=8000, eval_rows=400, batch_size=16, max_length=2048, epochs=1),
+}
+_SECTION = {
+    "smoke": {},
+    "cpu": {},
+    "t4": {
+        "7.3": dict(model=OPT),
+        "7.4": dict(model=OPT, max_length=512),
+        "7.6": dict(model=MEDICAL, fallback=MEDICAL_UNGATED),
+    },
+    "gpu": {
+        "7.3": dict(model=OPT),
+        "7.4": dict(model=OPT, max_length=512),
+        "7.6": dict(model=MEDICAL_8B, fallback=MEDICAL_UNGATED),
+    },
+}
+# expected minutes per section; smoke and cpu measured on 2 cores, t4 and gpu are budgets (README says so)
+_MINUTES = {
+    "smoke": dict.fromkeys(SECTIONS, 1),
+    "cpu": {"7.1": 5, "7.2": 6, "7.3": 3, "7.4": 3, "7.5": 3, "7.6": 10},
+    "t4": {**dict.fromkeys(SECTIONS, 10), "7.6": 30},
+    "gpu": {**dict.fromkeys(SECTIONS, 10), "7.6": 30},
+}
+
+
+def detect_size() -> str:
+    """Return the run size for this machine: ``COURSE_SIZE`` if set, else by GPU memory and generation.
+
+    Raises ValueError when ``COURSE_SIZE`` names no known size.
+    """
+    wanted = os.environ.get("COURSE_SIZE", "").strip().lower()
+    if wanted:
+        if wanted not in SIZES:
+            raise ValueError(f"COURSE_SIZE={wanted!r} is unknown: use one of {', '.join(SIZES)}, or unset it")
+        return wanted
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    properties = torch.cuda.get_device_properties(0)
+    large = properties.total_memory >= 22 * 2**30 and (properties.major, properties.minor) >= (8, 0)
+    return "gpu" if large else "t4"
+
+
+def compute_dtype():
+    """Return the torch dtype to compute in on this machine.
+
+    CUDA: bfloat16 from compute capability 8.0 (Ampere) on, else float16. ``is_bf16_supported()`` does not
+    decide here: it is True on a T4 through emulation. CPU: bfloat16 where the processor multiplies it
+    (AVX512-BF16 or AMX), else float32.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.get_device_capability() >= (8, 0) else torch.float16
+    capabilities = torch.cpu.get_capabilities()
+    return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else torch.float32
+
+
+def trainer_hardware() -> dict:
+    """Return the SFTConfig settings that follow from the machine, not from the lesson.
+
+    ``bf16`` must be set either way: TRL turns it on by default, which fails on a T4 and on most CPUs.
+    Activation checkpointing (recompute activations in the backward pass: less memory, more time) is on
+    where GPU memory is scarce; transformers called it gradient_checkpointing before 5.16.
+    """
+    import torch
+    from trl import SFTConfig
+
+    cuda = torch.cuda.is_available()
+    new = "activation_checkpointing" in SFTConfig.__dataclass_fields__
+    return {
+        "use_cpu": not cuda,
+        "bf16": compute_dtype() == torch.bfloat16,
+        "fp16": compute_dtype() == torch.float16,
+        "activation_checkpointing" if new else "gradient_checkpointing": cuda,
+        "dataloader_pin_memory": cuda,
+        "report_to": "none",
+    }
+
+
+def run_size(section: str) -> SimpleNamespace:
+    """Return everything of ``section`` ("7.1" … "7.6") that depends on the machine, and print it.
+
+    Fields: ``size``, ``device`` ("cuda"/"cpu"), ``dtype``, ``model``, ``fallback`` (7.6), ``hub_data``,
+    ``rows``, ``eval_rows``, ``batch_size``, ``max_length`` (tokens), ``epochs``, ``minutes``.
+    """
+    import torch
+
+    if section not in SECTIONS:
+        raise ValueError(f"unknown section {section!r}: use one of {', '.join(SECTIONS)}")
+    size = detect_size()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if size in ("t4", "gpu") and device == "cpu":
+        raise ValueError(f"COURSE_SIZE={size} needs a CUDA GPU and this machine has none: use COURSE_SIZE=cpu")
+    settings = {**_COMMON[size], **_SECTION[size].get(section, {})}
+    run = SimpleNamespace(
+        section=section, size=size, device=device, dtype=compute_dtype(), minutes=_MINUTES[size][section], **settings
+    )
+    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU × {torch.get_num_threads()}"
+    print(
+        f"运行规模 {size} | {name} | {run.model} | {str(run.dtype).removeprefix('torch.')} | "
+        f"训练 {run.rows} 条，评估 {run.eval_rows} 条 | 预计 {run.minutes} 分钟"
+    )
+    return run
