@@ -64,20 +64,18 @@ def verdict(change: tuple[float, float, float]) -> str:
     return "下降" if high < 0 else "上升" if low > 0 else "看不出差别（区间包含 0）"
 
 
-def generate_replies(model, tokenizer, conversations: list[list[dict]], max_new_tokens: int, batch_size: int = 8):
-    """Return [(reply, stopped)] to conversations that end with a user turn; greedy decoding.
+def generate_replies(model, tokenizer, prompts: list[list[int]], max_new_tokens: int, batch_size: int = 8):
+    """Return [(reply, stopped)] to prompts given as token ids; greedy decoding, left-padded batches.
 
     ``stopped`` tells whether the model ended by itself with the stop token.
     """
     import torch
     from tqdm.auto import tqdm
 
-    from helpers.formatting import encode_chat
-
     model.eval()
     replies = []
-    for start in tqdm(range(0, len(conversations), batch_size), desc="replies", leave=False):
-        batch = [encode_chat(tokenizer, m, reply=True) for m in conversations[start : start + batch_size]]
+    for start in tqdm(range(0, len(prompts), batch_size), desc="replies", leave=False):
+        batch = {"input_ids": prompts[start : start + batch_size]}
         padded = tokenizer.pad(batch, padding_side="left", return_tensors="pt").to(model.device)
         with torch.inference_mode():
             output = model.generate(

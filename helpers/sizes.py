@@ -19,23 +19,89 @@ SECTIONS = ("7.1", "7.2", "7.3", "7.4", "7.5", "7.6")
 
 # size -> what holds for all sections; then section -> what differs there
 _COMMON = {
-    "smoke": dict(model=SMOLLM2, hub_data=False, rows=16, eval_rows=8, batch_size=4, max_length=256, epochs=1),
+    "smoke": dict(model=SMOLLM2, hub_data=False, rows=8, eval_rows=4, batch_size=4, max_length=128, epochs=1),
     "cpu": dict(model=SMOLLM2, hub_data=False, rows=64, eval_rows=24, batch_size=4, max_length=256, epochs=1),
     "t4": dict(model=QWEN, hub_data=True, rows=2000, eval_rows=200, batch_size=8, max_length=1024, epochs=1),
     "gpu": dict(model=QWEN, hub_data=True, rows=8000, eval_rows=400, batch_size=16, max_length=2048, epochs=1),
 }
 _SECTION = {
-    "smoke": {},
-    "cpu": {},
+    "smoke": {
+        "7.1": dict(max_characters=24, neighbours=1, rows=16, eval_rows=4, batch_size=8),
+        "7.2": dict(
+            text_tokens=64,
+            row_tokens=32,
+            slow_tokens=4,
+            decode_tokens=4,
+            rows=4,
+            eval_rows=4,
+            steps=1,
+            seeds=1,
+            ranks=(1, 8),
+            complaint=12,
+        ),
+        "7.4": dict(replies=2, new_tokens=16, seeds=1),
+        "7.5": dict(replies=2, new_tokens=16),
+        "7.6": dict(replies=2, new_tokens=16, precision="nf4"),
+    },
+    "cpu": {
+        "7.1": dict(max_characters=32, neighbours=2, rows=240, eval_rows=150, batch_size=8, max_length=128),
+        "7.2": dict(
+            text_tokens=1024,
+            row_tokens=128,
+            slow_tokens=8,
+            decode_tokens=24,
+            rows=32,
+            eval_rows=24,
+            steps=8,
+            seeds=2,
+            ranks=(1, 8, 64),
+            complaint=12,
+        ),
+        "7.4": dict(rows=24, replies=8, new_tokens=48, seeds=2),
+        "7.5": dict(rows=32, eval_rows=16, replies=8, new_tokens=48),
+        "7.6": dict(rows=160, eval_rows=24, max_length=320, replies=8, new_tokens=96, precision="nf4"),
+    },
     "t4": {
+        "7.1": dict(
+            max_characters=200, neighbours=4, rows=1000, eval_rows=250, batch_size=16, max_length=512, epochs=3
+        ),
+        "7.2": dict(
+            text_tokens=16384,
+            row_tokens=512,
+            slow_tokens=512,
+            decode_tokens=64,
+            rows=800,
+            eval_rows=200,
+            steps=100,
+            seeds=3,
+            ranks=(1, 2, 8, 64),
+            complaint=60,
+        ),
         "7.3": dict(model=OPT),
-        "7.4": dict(model=OPT, max_length=512),
-        "7.6": dict(model=MEDICAL, fallback=MEDICAL_UNGATED),
+        "7.4": dict(model=OPT, max_length=512, replies=64, new_tokens=128, seeds=2),
+        "7.5": dict(replies=64, new_tokens=128),
+        "7.6": dict(replies=64, new_tokens=256, precision="nf4", model=MEDICAL, fallback=MEDICAL_UNGATED),
     },
     "gpu": {
+        "7.1": dict(
+            max_characters=200, neighbours=8, rows=1000, eval_rows=250, batch_size=16, max_length=512, epochs=3
+        ),
+        "7.2": dict(
+            text_tokens=65536,
+            row_tokens=1024,
+            slow_tokens=1024,
+            decode_tokens=128,
+            rows=1000,
+            eval_rows=256,
+            steps=125,
+            seeds=3,
+            ranks=(1, 2, 8, 64),
+            complaint=60,
+        ),
         "7.3": dict(model=OPT),
-        "7.4": dict(model=OPT, max_length=512),
-        "7.6": dict(model=MEDICAL_8B, fallback=MEDICAL_UNGATED),
+        "7.4": dict(model=OPT, max_length=512, replies=64, new_tokens=128, seeds=2),
+        "7.5": dict(replies=64, new_tokens=128),
+        "7.6": dict(replies=64, new_tokens=256, precision="nf4", model=MEDICAL_8B, fallback=MEDICAL_UNGATED),
     },
 }
 # expected minutes per section; smoke and cpu measured on 2 cores, t4 and gpu are budgets (README says so)
