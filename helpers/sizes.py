@@ -26,7 +26,9 @@ _COMMON = {
 }
 _SECTION = {
     "smoke": {
-        "7.1": dict(max_characters=24, neighbours=1, rows=16, eval_rows=4, batch_size=8),
+        "7.1": dict(
+            max_characters=24, neighbours=1, rows=16, eval_rows=4, batch_size=8, head_layers=2, head_epochs=1, replies=2
+        ),
         "7.2": dict(
             text_tokens=64,
             row_tokens=32,
@@ -40,11 +42,32 @@ _SECTION = {
             complaint=12,
         ),
         "7.4": dict(replies=2, new_tokens=16, seeds=1),
-        "7.5": dict(replies=2, new_tokens=16),
-        "7.6": dict(replies=2, new_tokens=16, precision="nf4"),
+        "7.5": dict(rows=6, batch_size=1, replies=2, new_tokens=12),
+        "7.6": dict(
+            rows=4,
+            eval_rows=4,
+            batch_size=2,
+            max_length=320,
+            replies=2,
+            new_tokens=16,
+            precision="nf4",
+            turns=1,
+            live_eval_rows=2,
+            learning_rate=1e-3,
+        ),
     },
     "cpu": {
-        "7.1": dict(max_characters=32, neighbours=2, rows=240, eval_rows=150, batch_size=8, max_length=128),
+        "7.1": dict(
+            max_characters=32,
+            neighbours=2,
+            rows=200,
+            eval_rows=150,
+            batch_size=8,
+            max_length=128,
+            head_layers=6,
+            head_epochs=1,
+            replies=8,
+        ),
         "7.2": dict(
             text_tokens=1024,
             row_tokens=128,
@@ -58,12 +81,31 @@ _SECTION = {
             complaint=12,
         ),
         "7.4": dict(rows=24, replies=8, new_tokens=48, seeds=2),
-        "7.5": dict(rows=32, eval_rows=16, replies=8, new_tokens=48),
-        "7.6": dict(rows=160, eval_rows=24, max_length=320, replies=8, new_tokens=96, precision="nf4"),
+        "7.5": dict(rows=20, eval_rows=12, batch_size=1, replies=12, new_tokens=96),
+        "7.6": dict(
+            rows=160,
+            eval_rows=100,
+            max_length=320,
+            replies=8,
+            new_tokens=160,
+            precision="nf4",
+            turns=1,
+            live_eval_rows=16,
+            learning_rate=1e-3,
+        ),
     },
     "t4": {
         "7.1": dict(
-            max_characters=200, neighbours=4, rows=1000, eval_rows=250, batch_size=16, max_length=512, epochs=3
+            max_characters=200,
+            neighbours=4,
+            rows=1000,
+            eval_rows=250,
+            batch_size=16,
+            max_length=512,
+            epochs=3,
+            head_layers=24,
+            head_epochs=2,
+            replies=32,
         ),
         "7.2": dict(
             text_tokens=16384,
@@ -79,12 +121,30 @@ _SECTION = {
         ),
         "7.3": dict(model=OPT),
         "7.4": dict(model=OPT, max_length=512, replies=64, new_tokens=128, seeds=2),
-        "7.5": dict(replies=64, new_tokens=128),
-        "7.6": dict(replies=64, new_tokens=256, precision="nf4", model=MEDICAL, fallback=MEDICAL_UNGATED),
+        "7.5": dict(rows=400, eval_rows=100, batch_size=4, replies=32, new_tokens=256),
+        "7.6": dict(
+            replies=64,
+            new_tokens=256,
+            precision="nf4",
+            model=MEDICAL,
+            fallback=MEDICAL_UNGATED,
+            turns=8,
+            live_eval_rows=100,
+            learning_rate=2e-4,
+        ),
     },
     "gpu": {
         "7.1": dict(
-            max_characters=200, neighbours=8, rows=1000, eval_rows=250, batch_size=16, max_length=512, epochs=3
+            max_characters=200,
+            neighbours=8,
+            rows=1000,
+            eval_rows=250,
+            batch_size=16,
+            max_length=512,
+            epochs=3,
+            head_layers=24,
+            head_epochs=2,
+            replies=32,
         ),
         "7.2": dict(
             text_tokens=65536,
@@ -100,8 +160,17 @@ _SECTION = {
         ),
         "7.3": dict(model=OPT),
         "7.4": dict(model=OPT, max_length=512, replies=64, new_tokens=128, seeds=2),
-        "7.5": dict(replies=64, new_tokens=128),
-        "7.6": dict(replies=64, new_tokens=256, precision="nf4", model=MEDICAL_8B, fallback=MEDICAL_UNGATED),
+        "7.5": dict(rows=2000, batch_size=8, replies=64, new_tokens=256),
+        "7.6": dict(
+            replies=64,
+            new_tokens=256,
+            precision="nf4",
+            model=MEDICAL_8B,
+            fallback=MEDICAL_UNGATED,
+            turns=8,
+            live_eval_rows=100,
+            learning_rate=2e-4,
+        ),
     },
 }
 # expected minutes per section; smoke and cpu measured on 2 cores, t4 and gpu are budgets (README says so)
