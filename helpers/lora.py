@@ -39,8 +39,7 @@ def count_parameters(model) -> tuple[int, int]:
     """Return (trainable, all) parameters; a 4-bit weight counts as the numbers that it stands for."""
     if hasattr(model, "get_nb_trainable_parameters"):
         return model.get_nb_trainable_parameters()
-    parameters = list(model.parameters())
-    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
+    return model.num_parameters(only_trainable=True), model.num_parameters()
 
 
 def adapters_to_fp32(model) -> int:
