@@ -1,6 +1,7 @@
 """Rows to train on: bundled, from the hub, or the student's own file; read, brought into one shape, checked, split."""
 
 import csv
+import io
 import json
 import random
 from pathlib import Path
@@ -66,10 +67,12 @@ def read_rows(path: str | Path) -> list[dict]:
             text = raw.decode("gb18030")
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: neither UTF-8 nor GB18030; save it as UTF-8 ({error})") from error
-    if path.suffix == ".csv":
-        rows = list(csv.DictReader(text.splitlines(keepends=True)))
-    elif path.suffix in (".jsonl", ".json"):
-        numbered = [(1, text)] if path.suffix == ".json" else enumerate(text.split("\n"), 1)
+    kind = path.suffix.lower()
+    if kind == ".csv":
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    elif kind in (".jsonl", ".json"):
+        # a .json file that does not begin like a list holds one object a line, as hub files often do
+        numbered = [(1, text)] if kind == ".json" and text.lstrip()[:1] == "[" else enumerate(text.split("\n"), 1)
         rows = []
         for number, line in numbered:
             if line.strip():
@@ -78,8 +81,8 @@ def read_rows(path: str | Path) -> list[dict]:
                 except json.JSONDecodeError as error:
                     where = f"{path}, line {number + error.lineno - 1}"
                     raise ValueError(f"{where}: broken JSON ({error.msg}); repair or delete this line") from error
-        if path.suffix == ".json":
-            rows = rows[0] if rows and isinstance(rows[0], list) else rows
+        if kind == ".json" and rows and isinstance(rows[0], list):
+            rows = rows[0]
     else:
         raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; use .jsonl, .json or .csv")
     if not rows:
@@ -87,6 +90,8 @@ def read_rows(path: str | Path) -> list[dict]:
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise ValueError(f"{path}, row {number}: a row must be a JSON object, this is {type(row).__name__}")
+        if None in row or (kind == ".csv" and None in row.values()):
+            raise ValueError(f"{path}, row {number}: not as many cells as the head line has; put quotes around text")
     return rows
 
 
@@ -95,7 +100,7 @@ def to_messages(row: dict) -> list[dict]:
 
     Known: ``messages`` (OpenAI), ``conversations`` with from/value (ShareGPT), ``history`` of
     question-answer pairs (CMtMedQA; the closing turn of thanks is left out), instruction/input/output
-    (Alpaca), question/answer, and ``data`` or a list of alternating strings (HuatuoGPT).
+    (Alpaca), question/answer, and ``data``, a list of alternating strings "问：…", "答：…" (HuatuoGPT).
     Raises ValueError when no shape fits or a role is unknown.
     """
     if row.get("messages"):
@@ -113,6 +118,9 @@ def to_messages(row: dict) -> list[dict]:
         pairs = [(row["instruction"] + (f"\n{row['input']}" if row.get("input") else ""), row["output"])]
     elif row.get("question") and row.get("answer"):
         pairs = [(row["question"], row["answer"])]
+    elif isinstance(row.get("data"), list):
+        turns = [text.removeprefix("问：").removeprefix("答：") for text in row["data"]]
+        pairs = list(zip(turns[::2], turns[1::2], strict=True))
     else:
         raise ValueError(
             f"no conversation in the columns {sorted(row)}: use messages, conversations, history, "
@@ -132,15 +140,34 @@ def check_conversation(row: dict, where: str) -> dict:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"])
-        raise ValueError(f"{where}: {place}: {problem['msg']}; repair or delete this row") from error
+        got = f", not {problem['input']!r}" if problem["type"] == "literal_error" else ""
+        raise ValueError(f"{where}: {place}: {problem['msg']}{got}; repair or delete this row") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{where}: {error}; repair or delete this row") from error
     return {**row, "messages": messages}
 
 
+def usable_conversations(rows: list[dict], source: str | Path) -> tuple[list[dict], list[str]]:
+    """Return (checked rows, one report "<source>, row <number>: <reason>" per row that cannot be used)."""
+    good, reports = [], []
+    for number, row in enumerate(rows, 1):
+        try:
+            good.append(check_conversation(row, f"{source}, row {number}"))
+        except ValueError as error:
+            reports.append(str(error))
+    return good, reports
+
+
 def read_conversations(path: str | Path) -> list[dict]:
-    """Read a file of conversations in any known shape and check every row before anything is trained."""
-    return [check_conversation(row, f"{path}, row {n}") for n, row in enumerate(read_rows(path), 1)]
+    """Read a file of conversations in any known shape and check every row before anything is trained.
+
+    Raises ValueError with every bad row (the first ten in words).
+    """
+    good, reports = usable_conversations(read_rows(path), path)
+    if reports:
+        more = f"\n… and {len(reports) - 10} more bad rows" if len(reports) > 10 else ""
+        raise ValueError("\n".join(reports[:10]) + more)
+    return good
 
 
 def bundled(name: str) -> list[dict]:
@@ -169,17 +196,36 @@ def training_rows(name: str, run) -> tuple[list[dict], list[dict]]:
     """Return (train, held out) rows of ``name`` for this run: hub data in size t4/gpu, else the bundled rows."""
     wanted = run.rows + run.eval_rows
     rows = from_hub(name, wanted) if run.hub_data else bundled(name)
+    if name in ("chats", "consultations"):
+        rows, reports = usable_conversations(rows, name)
+        if reports:
+            print(f"{len(reports)} 条不能用，已跳过，例如 {reports[0]}")
     return split(rows, run.rows, run.eval_rows)
 
 
-def split(rows: list[dict], train: int, held_out: int, seed: int = 0) -> tuple[list[dict], list[dict]]:
-    """Shuffle and split into disjoint (train, held out); equal rows never land on both sides.
+def _question(row: dict) -> str:
+    """Return what a row asks: its first user turn, instruction, question or text."""
+    turns = [m["content"] for m in row.get("messages") or [] if m.get("role") == "user"]
+    fields = [row.get("instruction"), row.get("input"), row.get("question"), row.get("text")]
+    return turns[0].strip() if turns else "\n".join(f for f in fields if isinstance(f, str)) or json.dumps(row)
 
-    The held-out part is drawn first, so it stays the same whatever ``train`` is.
+
+def split(rows: list[dict], train: int, held_out: int, seed: int = 0) -> tuple[list[dict], list[dict]]:
+    """Shuffle and split into disjoint (train, held out); equal rows are taken once, equal questions stay together.
+
+    Rows with the same first question (another answer, another id) all land on one side, so that nothing
+    held out was seen in training. The held-out part is drawn first: it stays the same whatever ``train`` is.
     Raises ValueError when the file has too few different rows.
     """
-    unique = list({json.dumps(row, ensure_ascii=False, sort_keys=True): row for row in rows}.values())
-    if len(unique) < held_out + 1:
-        raise ValueError(f"{len(unique)} different rows are too few: {held_out} are needed for evaluation alone")
-    random.Random(seed).shuffle(unique)
-    return unique[held_out : held_out + train], unique[:held_out]
+    unique = {json.dumps(row, ensure_ascii=False, sort_keys=True): row for row in rows}.values()
+    groups = {}
+    for row in unique:
+        groups.setdefault(_question(row), []).append(row)
+    if len(groups) < held_out + 1:
+        raise ValueError(f"{len(groups)} different rows are too few: {held_out} are needed for evaluation alone")
+    groups = list(groups.values())
+    random.Random(seed).shuffle(groups)
+    aside, rest = [], []
+    for group in groups:
+        (aside if len(aside) < held_out else rest).extend(group)
+    return rest[:train], aside[:held_out]

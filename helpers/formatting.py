@@ -85,6 +85,39 @@ def fit_turns(tokenizer, messages: list[dict], max_length: int, room: int = 0) -
         turns = turns[2:]
 
 
+def fit_conversations(tokenizer, rows: list[dict], max_length: int, source: str) -> tuple[list[dict], list[str]]:
+    """Return (rows cut to ``max_length`` tokens by whole turns, one report per row that cannot be used).
+
+    A row whose last turn alone is too long would be cut in the middle of the answer, or before it, so that
+    nothing is supervised; it is left out and reported as "<source>, row <number>: <reason>".
+    """
+    kept, reports = [], []
+    for number, row in enumerate(rows, 1):
+        try:
+            kept.append({**row, "messages": fit_turns(tokenizer, row["messages"], max_length)})
+        except ValueError as error:
+            reports.append(f"{source}, row {number}: {error}")
+    return kept, reports
+
+
+def refuse_unsupervised(trainer):
+    """Make ``trainer`` stop with a ValueError at a batch in which no token gets loss; return the trainer.
+
+    Without it such a batch trains on nothing and only the loss (0 or nan) tells.
+    """
+    collate = trainer.data_collator
+
+    def checked(rows):
+        batch = collate(rows)
+        if bool((batch["labels"][:, 1:] == IGNORE).all()):  # position 0 is never predicted
+            start = trainer.processing_class.decode(batch["input_ids"][0, :40])
+            raise ValueError(f"no token of this batch is supervised, nothing can be learned from it: {start!r} …")
+        return batch
+
+    trainer.data_collator = checked
+    return trainer
+
+
 def token_pieces(tokenizer, input_ids, labels) -> list[tuple[str, bool]]:
     """Return (text, supervised) pieces; ids that are parts of one character (bytes) are joined."""
     pieces, pending = [], []
@@ -99,25 +132,26 @@ def token_pieces(tokenizer, input_ids, labels) -> list[tuple[str, bool]]:
 
 
 def show_supervised(tokenizer, input_ids, labels):
-    """Return an HTML view of one row: supervised tokens bold and underlined, stop tokens framed, the rest plain.
+    """Return an HTML view of one row: supervised tokens marked, bold and underlined, stop tokens in ⟦ ⟧.
 
     ``input_ids`` and ``labels`` are what the trainer's data loader yields (sequences of ints, one row).
-    Bold, underline and frame survive black-and-white print and renderers that strip colours.
+    Dotted lines part the tokens. Without colours (print) bold and underline remain; where a page drops every
+    style, as GitHub does, the tags ``mark``, ``b`` and ``ins`` and the signs ⟦ ⟧ ↵ still say the same.
     """
     from IPython.display import HTML
 
-    stop, cells, count = tokenizer.eos_token, [], 0
+    part, cells = "border-right:1px dotted #999", []
     for text, supervised in token_pieces(tokenizer, input_ids, labels):
         shown = html.escape(text).replace("\n", "↵<br>")
-        if text == stop:
-            shown = f"<kbd>{shown}</kbd>"
+        if text == tokenizer.eos_token:
+            shown = f"⟦{shown}⟧"
         if supervised:
-            shown = f'<b><u style="background:#ffe08a;color:#000">{shown}</u></b>'
+            style = f"background:#ffe08a;color:#000;text-decoration:underline;{part}"
+            cells.append(f'<mark style="{style}"><b><ins>{shown}</ins></b></mark>')
         else:
-            shown = f'<span style="color:#888">{shown}</span>'
-        cells.append(shown)
+            cells.append(f'<span style="opacity:.65;{part}">{shown}</span>')
     count = sum(int(label) != IGNORE for label in labels)
     return HTML(
-        f"<p><b>{count}</b> / {len(input_ids)} 个词元计算损失（粗体下划线）；边框 = 停止词元</p>"
+        f"<p><b>{count}</b> / {len(input_ids)} 个词元计算损失（粗体、下划线、黄底）；⟦ ⟧ = 停止词元，↵ = 换行</p>"
         f'<div style="line-height:1.9">{"".join(cells)}</div>'
     )
