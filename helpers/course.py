@@ -1,6 +1,10 @@
 """Execute notebooks in order, saying which cell is running; keep the executed copies and their HTML."""
 
 import argparse
+import json
+import os
+import platform
+import resource
 import sys
 import time
 from pathlib import Path
@@ -62,7 +66,16 @@ def main() -> None:
         print(f"[{number}/{len(paths)}] {path.name}", flush=True)
         seconds[path.name] = execute(path.resolve())
         print(f"  {seconds[path.name]:6.0f} s  done → outputs/{path.with_suffix('.html').name}", flush=True)
-    print(f"all done in {sum(seconds.values()):.0f} s: " + ", ".join(f"{n} {s:.0f} s" for n, s in seconds.items()))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    report = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "seconds": {name: round(value) for name, value in seconds.items()},
+        "seconds_in_all": round(sum(seconds.values())),
+        "peak_memory_of_the_largest_notebook_gb": round(peak / 1e9, 2),
+    }
+    (OUTPUTS / "course.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
