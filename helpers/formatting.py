@@ -2,6 +2,8 @@
 
 import html
 
+from helpers.datasets import check_conversation
+
 IGNORE = -100  # the label that PyTorch's cross entropy skips
 
 # The official ChatML and Llama 3 layouts, with {% generation %} around what the assistant says, its stop
@@ -86,17 +88,20 @@ def fit_turns(tokenizer, messages: list[dict], max_length: int, room: int = 0) -
 
 
 def fit_conversations(tokenizer, rows: list[dict], max_length: int, source: str) -> tuple[list[dict], list[str]]:
-    """Return (rows cut to ``max_length`` tokens by whole turns, one report per row that cannot be used).
+    """Return (rows checked and cut to ``max_length`` tokens by whole turns, one report per unusable row).
 
-    A row whose last turn alone is too long would be cut in the middle of the answer, or before it, so that
-    nothing is supervised; it is left out and reported as "<source>, row <number>: <reason>".
+    ``rows`` may have any shape that :func:`helpers.datasets.to_messages` knows; a missing system message
+    becomes an empty one. A row whose last turn alone is too long would be cut in the middle of the answer, or
+    before it, so that nothing is supervised: it is left out and reported as "<source>, row <number>: <reason>".
     """
     kept, reports = [], []
     for number, row in enumerate(rows, 1):
+        where = f"{source}, row {number}"
         try:
-            kept.append({**row, "messages": fit_turns(tokenizer, row["messages"], max_length)})
+            messages = with_system(check_conversation(row, where)["messages"])
+            kept.append({**row, "messages": fit_turns(tokenizer, messages, max_length)})
         except ValueError as error:
-            reports.append(f"{source}, row {number}: {error}")
+            reports.append(f"{where}: {str(error).removeprefix(f'{where}: ')}")
     return kept, reports
 
 
@@ -144,7 +149,7 @@ def show_supervised(tokenizer, input_ids, labels):
     for text, supervised in token_pieces(tokenizer, input_ids, labels):
         shown = html.escape(text).replace("\n", "↵<br>")
         if text == tokenizer.eos_token:
-            shown = f"⟦{shown}⟧"
+            shown = f'<span style="border:1px solid">⟦{shown}⟧</span>'
         if supervised:
             style = f"background:#ffe08a;color:#000;text-decoration:underline;{part}"
             cells.append(f'<mark style="{style}"><b><ins>{shown}</ins></b></mark>')
@@ -152,6 +157,6 @@ def show_supervised(tokenizer, input_ids, labels):
             cells.append(f'<span style="opacity:.65;{part}">{shown}</span>')
     count = sum(int(label) != IGNORE for label in labels)
     return HTML(
-        f"<p><b>{count}</b> / {len(input_ids)} 个词元计算损失（粗体、下划线、黄底）；⟦ ⟧ = 停止词元，↵ = 换行</p>"
+        f"<p><b>{count}</b> / {len(input_ids)} 个词元计算损失（粗体、下划线、黄底）；带框的 ⟦ ⟧ = 停止词元，↵ = 换行</p>"
         f'<div style="line-height:1.9">{"".join(cells)}</div>'
     )

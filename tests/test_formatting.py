@@ -176,10 +176,12 @@ def test_long_conversation_is_cut_by_whole_turns():
 
 def test_row_whose_answer_would_be_cut_away_is_reported_with_file_and_row():
     tokenizer = chatml()
-    rows = [{"messages": SLIDE}, {"messages": [{"role": "user", "content": "long " * 100}, SLIDE[1]]}]
+    too_long = {"messages": [{"role": "user", "content": "long " * 100}, SLIDE[1]]}
+    rows = [{"messages": SLIDE[:1]}, {"id": 2, "messages": SLIDE}, too_long]
     kept, reports = fit_conversations(tokenizer, rows, 80, "my.jsonl")
-    assert kept == rows[:1]
-    assert len(reports) == 1 and re.match(r"my.jsonl, row 2: the last turn has \d+ tokens", reports[0])
+    assert kept == [{"id": 2, "messages": with_system(SLIDE)}] and len(reports) == 2
+    assert reports[0].startswith("my.jsonl, row 1: ") and reports[0].count("row 1") == 1
+    assert re.match(r"my.jsonl, row 3: the last turn has \d+ tokens", reports[1])
 
 
 def test_batch_without_supervised_tokens_never_trains_silently(tmp_path):
@@ -236,6 +238,6 @@ def test_view_says_the_same_without_colours_and_without_any_style():
     bare = re.sub(r' style="[^"]*"', "", page)
     assert set(re.findall(r"</?([a-z]+)", bare)) <= {"p", "b", "div", "mark", "ins", "span", "br"}
     supervised = re.findall(r"<mark><b><ins>(.*?)</ins></b></mark>", bare)
-    assert supervised == ["Yes", "⟦&lt;|im_end|&gt;⟧"]
+    assert supervised == ["Yes", "<span>⟦&lt;|im_end|&gt;⟧</span>"]
     assert "<p><b>2</b> / " in bare and "&lt;b&gt;" in bare.replace("</span><span>", "")
     assert bare.count("⟦") == 3 and "text-decoration:underline" in page  # legend, user's stop, assistant's stop
