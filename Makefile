@@ -1,10 +1,10 @@
-# make course | test | lab | badges: each one sets up everything that it needs, once
+# make course | test | lab | bot | badges | data-card: each one sets up everything that it needs, once
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 READY = $(VENV)/.ready
 
-.PHONY: course test lab badges format refresh model
+.PHONY: course test lab bot badges data-card format refresh model
 
 course: model
 	$(RUN) -m helpers.course $(NOTEBOOKS)
@@ -16,6 +16,12 @@ test: model
 
 lab: model
 	$(RUN) -m jupyter lab --ip=127.0.0.1 notebooks
+
+bot: model
+	$(RUN) -m helpers.consultation
+
+data-card: $(READY)
+	$(RUN) -m helpers.data_card
 
 badges: $(READY)
 	$(RUN) -m helpers.colab --repository "$(REPO)" $(if $(BRANCH),--branch "$(BRANCH)")
