@@ -11,8 +11,7 @@ course: model
 
 test: model
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
-	$(RUN) -m pytest tests
-	COURSE_SIZE=smoke $(RUN) -m pytest --nbval --nbval-lax --nbval-cell-timeout=600 notebooks
+	COURSE_SIZE=smoke OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=600 tests notebooks
 
 lab: model
 	$(RUN) -m jupyter lab --ip=127.0.0.1 notebooks

@@ -61,3 +61,64 @@ def test_inference_has_a_cache_and_no_optimizer():
     parts = plan(FAMILIES["Llama-3.1-8B"], training=False, sequence_length=8192)
     assert parts["cache"] == 8192 * 32 * 2 * 8 * 128 * 2  # tokens, layers, keys and values, heads, head size, bytes
     assert "optimizer" not in parts
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A small real model with a rank-4 adapter, one step of AdamW taken, and what autograd kept for it."""
+    import torch
+    from peft import get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from helpers.lora import lora_config
+
+    sizes = ("llama", 128, 320, 3, 4, 2, 32, 64, False)
+    config = AutoConfig.for_model(**dict(zip(FAMILIES["SmolLM2-135M"], sizes, strict=True)))
+    model = get_peft_model(AutoModelForCausalLM.from_config(config, dtype=torch.float32), lora_config(4, dropout=0.0))
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept = {}
+
+    def remember(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    adapter = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(adapter)
+    ids = torch.zeros((1, 256), dtype=torch.long)
+    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        loss = model(input_ids=ids, labels=ids).loss
+    loss.backward()
+    optimizer.step()
+    return config, {
+        "weights": sum(p.nbytes for p in model.parameters() if not p.requires_grad),
+        "adapter": sum(p.nbytes for p in adapter),
+        "gradients": sum(p.grad.nbytes for p in adapter),
+        "optimizer": sum(t.nbytes for state in optimizer.state.values() for t in state.values()),
+        "activations": sum(size for pointer, size in kept.items() if pointer not in own),
+    }
+
+
+@pytest.mark.parametrize(
+    ("part", "tolerance"),
+    [("weights", 0.05), ("adapter", 0.05), ("gradients", 0.05), ("optimizer", 0.05), ("activations", 0.25)],
+)
+def test_parts_agree_with_a_real_training_step(trained, part, tolerance):
+    config, measured = trained
+    predicted = plan(config, "fp32", r=4, sequence_length=256, checkpointing=False, compute_bytes=4)
+    assert predicted[part] == pytest.approx(measured[part], rel=tolerance)
+
+
+@pytest.mark.parametrize("double_quant", [False, True])
+def test_nf4_bytes_are_what_bitsandbytes_stores(double_quant):
+    import torch
+    from bitsandbytes.functional import quantize_4bit
+
+    sizes = ("llama", 1024, 2048, 1, 16, 16, 64, 64, False)
+    config = dict(zip(FAMILIES["SmolLM2-135M"], sizes, strict=True))
+    stored = 0
+    for rows, columns in [(1024, 1024)] * 4 + [(2048, 1024)] * 2 + [(1024, 2048)]:
+        options = dict(quant_type="nf4", blocksize=64, compress_statistics=double_quant)
+        packed, state = quantize_4bit(torch.randn(rows, columns), **options)
+        stored += packed.nbytes + state.absmax.nbytes + (state.state2.absmax.nbytes if state.nested else 0)
+    rest = parameter_counts(config)["rest"] * 2
+    assert weight_bytes(config, "nf4", double_quant=double_quant) - rest == pytest.approx(stored, rel=0.001)
