@@ -109,7 +109,7 @@ def plan(
     model = empty_model(config)
     c = model.config
     head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    keys_values = 2 * c.num_key_value_heads * head_dim
+    queries, keys_values = c.num_attention_heads * head_dim, 2 * c.num_key_value_heads * head_dim
     tokens = batch_size * sequence_length
     parts = {"weights": weight_bytes(config, precision, rest_bytes=compute_bytes)}
     if not training:
@@ -120,10 +120,12 @@ def plan(
         parts["adapter"] = trained * 4  # the adapter is trained in fp32
     parts["gradients"] = trained * 4
     parts["optimizer"] = trained * optimizer_bytes
-    # what autograd keeps of one layer, in numbers per token: see notebook 7.2
-    queries = c.num_attention_heads * head_dim
-    one_layer = 10 * c.hidden_size + 3 * queries + 2 * keys_values + 5 * c.intermediate_size
-    kept = c.num_hidden_layers * c.hidden_size + one_layer if checkpointing else c.num_hidden_layers * one_layer
-    parts["activations"] = tokens * kept * compute_bytes
+    # what autograd keeps of one layer per token: the inputs of two norms (in fp32) and their outputs, queries three
+    # times (rotated, attention's output and its copy), keys, values, and gate, up, silu(gate) and their product
+    one_layer = 2 * c.hidden_size * 4 + compute_bytes * (
+        2 * c.hidden_size + 3 * queries + keys_values + 4 * c.intermediate_size
+    )
+    inputs = c.num_hidden_layers * c.hidden_size * compute_bytes
+    parts["activations"] = tokens * (inputs + one_layer if checkpointing else c.num_hidden_layers * one_layer)
     parts["logits"] = tokens * c.vocab_size * (compute_bytes + 4 + 4)  # logits, their fp32 copy, its gradient
     return parts
