@@ -70,6 +70,12 @@ class Lookalike(Row):
     why: Text
 
 
+class Unseen(Row):
+    text: Text
+    emergency: bool
+    why: Text
+
+
 class Complaint(Row):
     text: Text
 
@@ -93,6 +99,7 @@ SCHEMAS = {
     "chats": (Chat, CHATS, 250),
     "emergencies": (Emergency, EVALUATION["emergencies"], 60),
     "lookalikes": (Lookalike, EVALUATION["lookalikes"], 60),
+    "unseen": (Unseen, EVALUATION["unseen"], 150),
     "vague": (Complaint, EVALUATION["vague"], 50),
     "complete": (Complaint, EVALUATION["complete"], 30),
     "doses": (Dose, EVALUATION["doses"], 60),
