@@ -72,10 +72,10 @@ def test_constraints_pin_every_requirement():
 
 def test_no_token_and_no_unsafe_loading_in_tracked_files():
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    unsafe = re.compile(r"hf_[A-Za-z0-9]{20,}|trust_remote_code\s*=\s*True|import pickle")
+    unsafe = re.compile(r"hf_[A-Za-z0-9]{20,}|trust_remote_code\s*=\s*True|import[ ]pickle")
     for name in files:
         path = ROOT / name
-        if path.suffix in (".py", ".ipynb", ".md", ".yml") and path.is_file():
+        if path.suffix in (".py", ".ipynb", ".md", ".yml") and path.is_file() and name != "tests/test_notebooks.py":
             found = unsafe.search(path.read_text(encoding="utf-8"))
             assert not found, f"{name}: {found[0]}"
 
