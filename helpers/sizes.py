@@ -27,7 +27,15 @@ _COMMON = {
 _SECTION = {
     "smoke": {
         "7.1": dict(
-            max_characters=24, neighbours=1, rows=16, eval_rows=4, batch_size=8, head_layers=2, head_epochs=1, replies=2
+            max_characters=24,
+            neighbours=1,
+            learning_rate=2e-3,
+            rows=8,
+            eval_rows=4,
+            batch_size=8,
+            head_layers=2,
+            head_epochs=1,
+            replies=2,
         ),
         "7.2": dict(
             text_tokens=64,
@@ -60,10 +68,10 @@ _SECTION = {
         "7.1": dict(
             max_characters=32,
             neighbours=2,
-            rows=200,
+            learning_rate=2e-3,
+            rows=160,
             eval_rows=150,
             batch_size=8,
-            max_length=128,
             head_layers=6,
             head_epochs=1,
             replies=8,
@@ -98,10 +106,10 @@ _SECTION = {
         "7.1": dict(
             max_characters=200,
             neighbours=4,
+            learning_rate=2e-4,
             rows=1000,
             eval_rows=250,
             batch_size=16,
-            max_length=512,
             epochs=3,
             head_layers=24,
             head_epochs=2,
@@ -137,10 +145,10 @@ _SECTION = {
         "7.1": dict(
             max_characters=200,
             neighbours=8,
+            learning_rate=2e-4,
             rows=1000,
             eval_rows=250,
             batch_size=16,
-            max_length=512,
             epochs=3,
             head_layers=24,
             head_epochs=2,
