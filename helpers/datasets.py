@@ -141,7 +141,8 @@ def check_conversation(row: dict, where: str) -> dict:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"])
         got = f", not {problem['input']!r}" if problem["type"] == "literal_error" else ""
-        raise ValueError(f"{where}: {place}: {problem['msg']}{got}; repair or delete this row") from error
+        reason = problem["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{where}: {place}: {reason}{got}; repair or delete this row") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{where}: {error}; repair or delete this row") from error
     return {**row, "messages": messages}

@@ -51,17 +51,7 @@ _SECTION = {
             complaint=6,
         ),
         "7.3": dict(rows=4, batch_size=2, new_tokens=12, side_rows=2, speed_rows=2, speed_rounds=1),
-        "7.4": dict(
-            rows=4,
-            eval_rows=8,
-            batch_size=2,
-            loss_rows=3,
-            replies=2,
-            new_tokens=12,
-            reply_batch=2,
-            eval_batch=4,
-            seeds=1,
-        ),
+        "7.4": dict(rows=4, eval_rows=8, batch_size=2, loss_rows=3, replies=2, new_tokens=12, reply_batch=2, seeds=1),
         "7.5": dict(rows=4, batch_size=1, max_length=384, replies=2, reply_batch=2, new_tokens=12, turn_tokens=6),
         "7.6": dict(
             rows=4,
@@ -83,6 +73,8 @@ _SECTION = {
             rag_rows=2,
             general=2,
             general_tokens=4,
+            safety=1,
+            safety_tokens=8,
         ),
     },
     "cpu": {
@@ -142,6 +134,8 @@ _SECTION = {
             rag_rows=10,
             general=100,
             general_tokens=12,
+            safety=8,
+            safety_tokens=48,
         ),
     },
     "t4": {
@@ -196,6 +190,8 @@ _SECTION = {
             rag_rows=50,
             general=100,
             general_tokens=24,
+            safety=60,
+            safety_tokens=128,
         ),
     },
     "gpu": {
@@ -250,6 +246,8 @@ _SECTION = {
             rag_rows=100,
             general=100,
             general_tokens=24,
+            safety=60,
+            safety_tokens=128,
         ),
     },
 }
