@@ -1,27 +1,36 @@
 """Measures of a model before and after training: perplexity with interval, replies, stopping, repetition."""
 
 
-def token_losses(model, rows: list[dict], description: str = "evaluation") -> list[tuple[float, int]]:
-    """Return (summed loss in nats, number of supervised tokens) of every row.
+def token_losses(model, rows: list[dict], description: str = "evaluation", batch_size: int = 1):
+    """Return [(summed loss in nats, number of supervised tokens)], one pair per row, in the order of ``rows``.
 
-    ``rows`` hold ``input_ids`` and ``labels`` (lists of equal length; -100 = not counted). One row at a
-    time, so there is no padding, and the output head sees only the positions that are counted.
+    ``rows`` hold ``input_ids`` and ``labels`` (lists of equal length; -100 = not counted). The output head sees
+    only positions that are counted in some row of the batch; rows of similar length share a batch, padded right.
     """
     import torch
     from tqdm.auto import tqdm
 
     model.eval()
-    result = []
-    for row in tqdm(rows, desc=description, leave=False):
-        ids = torch.tensor([row["input_ids"]], device=model.device)
-        labels = torch.tensor(row["labels"], device=model.device)
-        keep = torch.nonzero(labels[1:] != -100).flatten()  # position p predicts token p + 1
-        if len(keep) == 0:
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"])) if batch_size > 1 else range(len(rows))
+    result = [None] * len(rows)
+    for start in tqdm(range(0, len(rows), batch_size), desc=description, leave=False):
+        chosen = order[start : start + batch_size]
+        columns = [[torch.tensor(rows[i][name]) for i in chosen] for name in ("input_ids", "labels")]
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(c) for c in columns[0]], batch_first=True)
+        ids = torch.nn.utils.rnn.pad_sequence(columns[0], batch_first=True)
+        labels = torch.nn.utils.rnn.pad_sequence(columns[1], batch_first=True, padding_value=-100)
+        ids, labels, mask = (tensor.to(model.device) for tensor in (ids, labels, mask))
+        counted = labels[:, 1:] != -100  # position p predicts token p + 1
+        if not counted.any(dim=1).all():
             raise ValueError("a row without any supervised token cannot be evaluated")
+        keep = torch.nonzero(counted.any(dim=0)).flatten()
         with torch.inference_mode():
-            logits = model(input_ids=ids, logits_to_keep=keep, use_cache=False).logits[0].float()
-            loss = torch.nn.functional.cross_entropy(logits, labels[keep + 1], reduction="sum")
-        result.append((loss.item(), len(keep)))
+            logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=keep, use_cache=False).logits.float()
+            targets = labels[:, keep + 1]
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        sums = loss.view_as(targets).sum(dim=1)  # positions that are not counted have loss 0
+        for i, total, count in zip(chosen, sums.tolist(), counted.sum(dim=1).tolist(), strict=True):
+            result[i] = (total, count)
     return result
 
 

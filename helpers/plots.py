@@ -16,6 +16,42 @@ def loss_curve(log_history: list[dict], title: str = "training loss"):
     plt.show()
 
 
+def live_loss(seconds: float = 3.0):
+    """Return a TrainerCallback that draws the loss while training, at most once every ``seconds``."""
+    import time
+
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+    from transformers import TrainerCallback
+
+    class LiveLoss(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            self.figure, self.axes = plt.subplots(figsize=(6, 3))
+            self.handle, self.drawn = display(self.figure, display_id=True), 0.0
+
+        def on_log(self, args, state, control, **kwargs):
+            if time.monotonic() - self.drawn >= seconds:
+                self.draw(state)
+
+        def draw(self, state):
+            self.axes.clear()
+            for key, style, label in (("loss", "-o", "training"), ("eval_loss", "--s", "held out")):
+                points = [(entry["step"], entry[key]) for entry in state.log_history if key in entry]
+                if points:
+                    self.axes.plot(*zip(*points, strict=True), style, markersize=3, label=label)
+                    self.axes.legend()
+            self.axes.set(xlabel="optimizer step", ylabel="loss (nats per token)", xlim=(0, state.max_steps + 1))
+            self.figure.tight_layout()
+            self.handle.update(self.figure)
+            self.drawn = time.monotonic()
+
+        def on_train_end(self, args, state, control, **kwargs):
+            self.draw(state)
+            plt.close(self.figure)  # shown already; inline backends would show it a second time
+
+    return LiveLoss()
+
+
 def before_after(rows: dict[str, tuple[tuple, tuple]], title: str = "perplexity on held-out text (95 % interval)"):
     """Draw {label: ((value, low, high) before, (value, low, high) after)} as points with intervals."""
     import matplotlib.pyplot as plt
