@@ -19,6 +19,15 @@ def _heading(cell, current: str) -> str:
     return lines[-1] if cell.cell_type == "markdown" and lines else current
 
 
+def _drop_widgets(notebook) -> None:
+    """Remove progress bars and other widgets: without a kernel they show as a bar stuck at 0 %, or break the page."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            view = "application/vnd.jupyter.widget-view+json"
+            cell.outputs = [output for output in cell.outputs if view not in output.get("data", {})]
+
+
 def execute(path: Path) -> float:
     """Execute one notebook from its own folder, write ``outputs/<name>.ipynb`` and ``.html``; return seconds.
 
@@ -48,7 +57,7 @@ def execute(path: Path) -> float:
     try:
         client.execute()
     finally:
-        notebook.metadata.pop("widgets", None)  # progress bars' state: renderers refuse it when it is partial
+        _drop_widgets(notebook)
         OUTPUTS.mkdir(exist_ok=True)
         nbformat.write(notebook, OUTPUTS / path.name)
         html, _ = HTMLExporter().from_notebook_node(notebook)
