@@ -23,37 +23,38 @@ def measures(replies: list[tuple[str, bool]]) -> dict[str, list[float]]:
     }
 
 
-def compare(before: list, after: list, score=None, resamples: int = 1000) -> dict[str, tuple[float, float, float]]:
-    """Return (value, low, high) for ``before``, ``after`` and their ``change``; 95 % paired bootstrap over rows.
+def compare(before: list[float], after: list[float], resamples: int = 1000) -> dict[str, tuple[float, float, float]]:
+    """Return (mean, low, high) for ``before``, ``after`` and their ``change``; 95 % paired bootstrap over rows.
 
-    ``score`` turns a list of rows into one number (default: the mean). Row i of both lists belongs together.
+    Row i of both lists belongs together.
     """
     import numpy as np
 
     if len(before) != len(after) or not before:
         raise ValueError(f"{len(before)} rows before and {len(after)} after: the same rows are needed, at least one")
-    score = score or (lambda rows: sum(rows) / len(rows))
-    draws = np.random.default_rng(0).integers(0, len(before), (resamples, len(before)))
-    sampled = [(score([before[i] for i in draw]), score([after[i] for i in draw])) for draw in draws.tolist()]
-    b, a = np.array(sampled).T
-    values = {"before": (score(before), b), "after": (score(after), a), "change": (score(after) - score(before), a - b)}
-    return {name: (float(v), *(float(q) for q in np.quantile(s, (0.025, 0.975)))) for name, (v, s) in values.items()}
+    b, a = np.array(before, dtype=float), np.array(after, dtype=float)
+    draws = np.random.default_rng(0).integers(0, len(b), (resamples, len(b)))
+    result = {}
+    for name, values in (("before", b), ("after", a), ("change", a - b)):
+        low, high = np.quantile(values[draws].mean(axis=1), (0.025, 0.975))
+        result[name] = (float(values.mean()), float(low), float(high))
+    return result
 
 
-def bleu(pairs: list[tuple[str, str]]) -> float:
-    """Return sacrebleu's corpus BLEU (0–100, Chinese characters) of (reply, reference) pairs."""
-    import sacrebleu
+def bleu(pairs: list[tuple[str, str]]) -> list[float]:
+    """Return sacrebleu's BLEU (0–100, Chinese characters, smoothed) of every (reply, reference) pair."""
+    from sacrebleu import BLEU
 
-    replies, references = zip(*pairs, strict=True)
-    return sacrebleu.corpus_bleu(replies, [references], tokenize="zh").score
+    metric = BLEU(tokenize="zh", effective_order=True)
+    return [metric.sentence_score(reply, [reference]).score for reply, reference in pairs]
 
 
-def chrf(pairs: list[tuple[str, str]]) -> float:
-    """Return sacrebleu's corpus chrF (0–100, character n-grams) of (reply, reference) pairs."""
-    import sacrebleu
+def chrf(pairs: list[tuple[str, str]]) -> list[float]:
+    """Return sacrebleu's chrF (0–100, character n-grams) of every (reply, reference) pair."""
+    from sacrebleu import CHRF
 
-    replies, references = zip(*pairs, strict=True)
-    return sacrebleu.corpus_chrf(replies, [references]).score
+    metric = CHRF()
+    return [metric.sentence_score(reply, [reference]).score for reply, reference in pairs]
 
 
 def contains_answer(reply: str, answers: list[str]) -> bool:
