@@ -19,13 +19,16 @@ def _heading(cell, current: str) -> str:
     return lines[-1] if cell.cell_type == "markdown" and lines else current
 
 
-def _drop_widgets(notebook) -> None:
+def _tidy(notebook) -> None:
     """Remove progress bars and other widgets: without a kernel they show as a bar stuck at 0 %, or break the page."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             view = "application/vnd.jupyter.widget-view+json"
             cell.outputs = [output for output in cell.outputs if view not in output.get("data", {})]
+            for output in cell.outputs:
+                if "text" in output:  # a library's warning names its file: without the folders of this machine
+                    output["text"] = output["text"].replace(str(ROOT), ".")
 
 
 def execute(path: Path) -> float:
@@ -57,7 +60,7 @@ def execute(path: Path) -> float:
     try:
         client.execute()
     finally:
-        _drop_widgets(notebook)
+        _tidy(notebook)
         OUTPUTS.mkdir(exist_ok=True)
         nbformat.write(notebook, OUTPUTS / path.name)
         html, _ = HTMLExporter().from_notebook_node(notebook)

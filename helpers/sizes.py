@@ -116,7 +116,7 @@ _SECTION = {
         "7.3": dict(rows=24, eval_rows=16, max_length=160, new_tokens=40, side_rows=12, speed_rows=4, speed_rounds=2),
         "7.4": dict(rows=12, eval_rows=60, loss_rows=12, replies=12, new_tokens=48, reply_batch=12, seeds=2),
         "7.5": dict(
-            rows=12,
+            rows=10,
             eval_rows=10,
             batch_size=1,
             max_length=512,
@@ -267,7 +267,7 @@ _SECTION = {
 # expected minutes per section; smoke and cpu measured on 2 cores, t4 and gpu are budgets (README says so)
 _MINUTES = {
     "smoke": dict.fromkeys(SECTIONS, 1),
-    "cpu": {"7.1": 5, "7.2": 6, "7.3": 3, "7.4": 3, "7.5": 3, "7.6": 10},
+    "cpu": {"7.1": 6, "7.2": 5, "7.3": 3, "7.4": 3, "7.5": 3, "7.6": 12},
     "t4": {**dict.fromkeys(SECTIONS, 10), "7.6": 30},
     "gpu": {**dict.fromkeys(SECTIONS, 10), "7.6": 30},
 }
