@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from trl import SFTConfig  # noqa: F401  (before a GPU is feigned: its import asks CUDA for more than can be feigned)
 
 from helpers import sizes
 
