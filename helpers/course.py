@@ -55,7 +55,11 @@ def execute(path: Path) -> float:
             )
 
     client = NotebookClient(
-        notebook, timeout=None, resources={"metadata": {"path": str(path.parent)}}, on_cell_start=announce
+        notebook,
+        timeout=None,
+        record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
+        on_cell_start=announce,
     )
     try:
         client.execute()
