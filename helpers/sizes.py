@@ -64,6 +64,7 @@ _SECTION = {
         "7.4": dict(rows=4, eval_rows=8, batch_size=2, loss_rows=3, replies=2, new_tokens=12, reply_batch=2, seeds=1),
         "7.5": dict(rows=4, batch_size=1, max_length=384, replies=2, reply_batch=2, new_tokens=12, turn_tokens=6),
         "7.6": dict(
+            pool=0,  # rows asked from the hub before cleaning; here none
             rows=4,
             eval_rows=4,
             batch_size=2,
@@ -126,6 +127,7 @@ _SECTION = {
             turn_tokens=24,
         ),
         "7.6": dict(
+            pool=0,
             rows=120,
             eval_rows=100,
             batch_size=4,
