@@ -61,5 +61,5 @@ def test_every_size_defines_the_same_fields(monkeypatch, section):
         if size in ("t4", "gpu"):
             gpu(monkeypatch, "Tesla T4", (7, 5), 14.7)
         monkeypatch.setenv("COURSE_SIZE", size)
-        fields[size] = set(vars(sizes.run_size(section))) - {"fallback", "pool"}  # these two only matter with a hub
+        fields[size] = set(vars(sizes.run_size(section))) - {"fallback"}
     assert len(set(map(frozenset, fields.values()))) == 1, fields
