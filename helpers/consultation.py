@@ -110,6 +110,8 @@ def consult(model, tokenizer, message: str, history: list[dict], max_length: int
     reply = ""
     with model.disable_adapter() if base and hasattr(model, "disable_adapter") else nullcontext():
         for reply in stream_reply(model, tokenizer, messages, new_tokens):
+            if without_dose(reply) != reply:
+                break  # a dose is never shown, not even while the reply grows
             yield reply, used, False
     yield without_dose(reply) + note, used, False
 
@@ -145,17 +147,21 @@ def load_bot():
 
     from helpers.checkpoints import newest_checkpoint, run_folder
     from helpers.formatting import set_chat_template
-    from helpers.models import load_model, load_tokenizer
+    from helpers.models import first_available, load_model, load_tokenizer
     from helpers.sizes import compute_dtype, run_size
 
     run = run_size("7.6")
     precision = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}[str(compute_dtype()).removeprefix("torch.")]
     adapter = newest_checkpoint(run_folder("7.6") / run.size / "checkpoints")
-    base = PeftConfig.from_pretrained(adapter).base_model_name_or_path if adapter else run.model
+    base = (
+        PeftConfig.from_pretrained(adapter).base_model_name_or_path
+        if adapter
+        else first_available(run.model, vars(run).get("fallback"))
+    )
     tokenizer = set_chat_template(load_tokenizer(base))
     model = load_model(base, precision)
     if adapter is None:
-        return model, tokenizer, f"还没有微调：{run.model} 原模型（先跑 7.6 或 make course）"
+        return model, tokenizer, f"还没有微调：{base} 原模型（先跑 7.6 或 make course）"
     return PeftModel.from_pretrained(model, adapter), tokenizer, f"7.6 的适配器 {adapter.name}"
 
 
@@ -168,4 +174,4 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     model, tokenizer, name = load_bot()
     print(name)
-    page(model, tokenizer, name).launch(server_name=arguments.host, server_port=arguments.port)
+    page(model, tokenizer, name).launch(server_name=arguments.host, server_port=arguments.port, share=False)

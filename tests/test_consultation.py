@@ -86,3 +86,13 @@ def test_fixed_answers_contain_no_dose():
 def test_history_without_disclaimer():
     shown = [{"role": "assistant", "content": [{"type": "text", "text": f"多休息。\n\n{consultation.DISCLAIMER}"}]}]
     assert consultation.plain(shown) == [{"role": "assistant", "content": "多休息。"}]
+
+
+def test_a_dose_is_not_shown_while_the_reply_grows(monkeypatch):
+    grows = ["先", "先吃 5", "先吃 50", "先吃 500mg", "先吃 500mg，再睡"]
+    monkeypatch.setattr(consultation, "stream_reply", lambda *_: iter(grows))
+    monkeypatch.setattr(consultation, "fit_turns", lambda tokenizer, messages, *_, **__: messages)
+    monkeypatch.setattr(consultation, "encode_chat", lambda *_, **__: {"input_ids": [1]})
+    shown = [reply for reply, _, _ in consultation.consult(None, None, "嗓子有点干，三天了", [], 512, 64)]
+    assert not any(consultation.DOSE.search(reply) for reply in shown)
+    assert shown[-1].startswith(consultation.NO_DOSE) and shown[-1].endswith(consultation.DISCLAIMER)
