@@ -1,23 +1,46 @@
-# make course | test | lab | bot | badges | data-card: each one sets up everything that it needs, once
+# make course | test | lab | bot | html | badges | data-card: each one sets up everything that it needs, once
+# before a term: make outdated | test-oldest | test-newest
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 READY = $(VENV)/.ready
 
-.PHONY: course test lab bot badges data-card format refresh model
+.PHONY: course test lint suite test-oldest test-newest outdated lab bot html badges data-card format refresh model
 
 course: model
 	$(RUN) -m helpers.course $(NOTEBOOKS)
 
-test: model
+test: lint suite
+
+lint: $(READY)
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
+
+suite: model
 	COURSE_SIZE=smoke OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=600 tests notebooks
+
+# the same suite at both ends of the ranges in requirements.txt; without ruff, whose versions disagree about layout
+test-oldest:
+	$(MAKE) suite VENV=.venv-oldest RESOLUTION=lowest-direct
+
+test-newest:
+	rm -f .venv-newest/.ready
+	$(MAKE) suite VENV=.venv-newest RESOLUTION=highest
+
+outdated: $(READY)
+	$(RUN) tests/outdated.py
 
 lab: model
 	$(RUN) -m jupyter lab --ip=127.0.0.1 notebooks
 
 bot: model
-	$(RUN) -m helpers.consultation
+	$(RUN) -m helpers.bot
+
+# the notebooks as committed, as a static site; its tools stay out of .venv
+html: .venv-site/.ready
+	rm -rf outputs/site outputs/site-source && mkdir -p outputs/site-source
+	cp notebooks/*.ipynb site/index.md outputs/site-source
+	.venv-site/bin/python -m sphinx --quiet --fail-on-warning -c site outputs/site-source outputs/site
+	@echo "outputs/site/index.html"
 
 data-card: $(READY)
 	$(RUN) -m helpers.data_card
@@ -37,5 +60,15 @@ model: $(READY)
 
 $(READY): requirements.txt constraints.txt tests/requirements.txt
 	$(PYTHON) -m venv $(VENV)
+ifdef RESOLUTION
+	$(RUN) -m pip install --quiet uv -c constraints.txt
+	$(RUN) -m uv pip install --python $(RUN) --upgrade --resolution $(RESOLUTION) -r tests/requirements.txt
+else
 	$(RUN) -m pip install --quiet -r tests/requirements.txt -c constraints.txt
+endif
+	@touch $@
+
+.venv-site/.ready: site/requirements.txt
+	$(PYTHON) -m venv .venv-site
+	.venv-site/bin/python -m pip install --quiet -r site/requirements.txt
 	@touch $@
