@@ -62,7 +62,8 @@ $(READY): requirements.txt constraints.txt tests/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 ifdef RESOLUTION
 	$(RUN) -m pip install --quiet uv -c constraints.txt
-	$(RUN) -m uv pip install --python $(RUN) --upgrade --resolution $(RESOLUTION) -r tests/requirements.txt
+	$(RUN) -m uv pip install --python $(RUN) --upgrade --resolution $(RESOLUTION) \
+	  $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) -r tests/requirements.txt
 else
 	$(RUN) -m pip install --quiet -r tests/requirements.txt -c constraints.txt
 endif
