@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 READY = $(VENV)/.ready
+PACKAGES = -r tests/requirements.txt -c constraints.txt
 
-.PHONY: course test lint suite test-oldest test-newest outdated lab bot html badges data-card format refresh model
+.PHONY: course test lint suite test-oldest test-newest outdated lab bot html bench badges data-card format refresh model
 
 course: model
 	$(RUN) -m helpers.course $(NOTEBOOKS)
@@ -18,13 +19,14 @@ lint: $(READY)
 suite: model
 	COURSE_SIZE=smoke OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=600 tests notebooks
 
-# the same suite at both ends of the ranges in requirements.txt; without ruff, whose versions disagree about layout
+# the same suite at both ends of the ranges; without ruff, whose versions disagree about layout
 test-oldest:
-	$(MAKE) suite VENV=.venv-oldest RESOLUTION=lowest-direct
+	mkdir -p .venv-oldest && sed -E 's/>=([^,# ]+).*/==\1/' requirements.txt > .venv-oldest/lowest.txt
+	$(MAKE) suite VENV=.venv-oldest PACKAGES="-r tests/requirements.txt -c .venv-oldest/lowest.txt"
 
 test-newest:
 	rm -f .venv-newest/.ready
-	$(MAKE) suite VENV=.venv-newest RESOLUTION=highest
+	$(MAKE) suite VENV=.venv-newest PACKAGES="--upgrade --upgrade-strategy eager -r tests/requirements.txt"
 
 outdated: $(READY)
 	$(RUN) tests/outdated.py
@@ -41,6 +43,15 @@ html: .venv-site/.ready
 	cp notebooks/*.ipynb site/index.md outputs/site-source
 	.venv-site/bin/python -m sphinx --quiet --fail-on-warning -c site outputs/site-source outputs/site
 	@echo "outputs/site/index.html"
+
+# hours; BENCH="--rows 96 --rounds 1" for a shorter race; nothing else may run on the machine meanwhile
+bench: model .venv-slides/.ready .venv-llamafactory/.ready
+	$(RUN) -m benchmarks.race $(BENCH)
+	$(RUN) -m benchmarks.ablation
+	$(RUN) -m benchmarks.profiling
+	$(RUN) -m benchmarks.scaling
+	$(RUN) -m benchmarks.generation
+	$(RUN) -m benchmarks.report
 
 data-card: $(READY)
 	$(RUN) -m helpers.data_card
@@ -60,16 +71,16 @@ model: $(READY)
 
 $(READY): requirements.txt constraints.txt tests/requirements.txt
 	$(PYTHON) -m venv $(VENV)
-ifdef RESOLUTION
-	$(RUN) -m pip install --quiet uv -c constraints.txt
-	$(RUN) -m uv pip install --python $(RUN) --upgrade --resolution $(RESOLUTION) \
-	  $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) -r tests/requirements.txt
-else
-	$(RUN) -m pip install --quiet -r tests/requirements.txt -c constraints.txt
-endif
+	$(RUN) -m pip install --quiet $(PACKAGES)
 	@touch $@
 
 .venv-site/.ready: site/requirements.txt
 	$(PYTHON) -m venv .venv-site
 	.venv-site/bin/python -m pip install --quiet -r site/requirements.txt
+	@touch $@
+
+# the environments of the contestants whose libraries clash with the course's
+.venv-slides/.ready .venv-llamafactory/.ready: .venv-%/.ready: benchmarks/contestants/%.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet -r $<
 	@touch $@
