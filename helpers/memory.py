@@ -109,7 +109,9 @@ def plan(
     model = empty_model(config)
     c = model.config
     head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    queries, keys_values = c.num_attention_heads * head_dim, 2 * c.num_key_value_heads * head_dim
+    queries = c.num_attention_heads * head_dim
+    keys_values = 2 * (getattr(c, "num_key_value_heads", None) or c.num_attention_heads) * head_dim
+    wide = getattr(c, "intermediate_size", None) or c.ffn_dim  # OPT's name; its MLP has no gate and keeps less
     tokens = batch_size * sequence_length
     parts = {"weights": weight_bytes(config, precision, rest_bytes=compute_bytes)}
     if not training:
@@ -122,9 +124,7 @@ def plan(
     parts["optimizer"] = trained * optimizer_bytes
     # what autograd keeps of one layer per token: the inputs of two norms (in fp32) and their outputs, queries three
     # times (rotated, attention's output and its copy), keys, values, and gate, up, silu(gate) and their product
-    one_layer = 2 * c.hidden_size * 4 + compute_bytes * (
-        2 * c.hidden_size + 3 * queries + keys_values + 4 * c.intermediate_size
-    )
+    one_layer = 2 * c.hidden_size * 4 + compute_bytes * (2 * c.hidden_size + 3 * queries + keys_values + 4 * wide)
     inputs = c.num_hidden_layers * c.hidden_size * compute_bytes
     parts["activations"] = tokens * (inputs + one_layer if checkpointing else c.num_hidden_layers * one_layer)
     parts["logits"] = tokens * c.vocab_size * (compute_bytes + 4 + 4)  # logits, their fp32 copy, its gradient
