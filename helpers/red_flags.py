@@ -1,93 +1,105 @@
 """The check that answers before the language model: does a message describe an emergency?
 
-Two nets. Rules, which can be read and extended, name the kind of emergency. A classifier over character n-grams,
-fitted in a second on the bundled consultations (urgency 5 or not), catches wordings that no rule foresaw.
+helpers/red_flag_words.py holds lists: SIGNS for each kind of emergency; AGAINST, words that speak against one: it is
+over, it comes and goes for months, an exam, a film. No list decides: which lists a message hits goes, with its
+character n-grams, into one logistic regression, fitted in a second on labelled messages in ``data/``. Only signs of
+self-harm outside a story are always answered. data/evaluation/unseen.jsonl takes no part in any of it.
 """
 
 import re
 from functools import lru_cache
 
-# Somebody asks for knowledge, tells a story, or speaks of something long over.
-NOT_NOW = re.compile(
-    r"作业|论文|课件|讲解牌|海报|校报|写评论|游戏|剧本杀|小说|电视剧|电影|纪录片|恐怖片|段子|吐槽|笑死|推荐|"
-    r"[一二三四五六七八九十两几]+年前|小时候|去年|前年|已经(?:十|[一二三四五六七八九两几])[几]?年|从小|"
-    r"是什么意思|怎么算|会有啥征兆|一般先|怎么和.{0,6}区别|求几条|打了就要|人家会问|为啥要|怎么写|怎么安排|怎么验|咋验"
-)
-# It passed by itself, or is plainly mild: these words take a weak sign back, never a strong one.
-MILD = re.compile(
-    r"(?:就|已经|马上|一会儿?)(?:没了|好了|消了|停了|回来了|平静|缓解|清了|精神了|结痂)|就(?:舒服|好)|缓过来就好|"
-    r"医生说过|牙医说|复查都|没事|不喘|没肚子疼|都好$|检查.{0,4}正常|哈哈"
-)
+from helpers.red_flag_words import AGAINST, SIGNS, WORDS
 
-STRONG = {
-    "意识或呼吸停止": r"叫不(?:醒|应|大应)|弄不醒|喊不(?:醒|应)|(?:推|喊|叫|拍)(?:他|她|它|人)?(?:没有|没|不|也没)(?:反)?应|喊他只会哼|"
-    r"昏(?:迷|过去|倒)|晕(?:过去|倒)|不省人事|没(?:了)?(?:呼吸|心跳|气)|不喘气|停止呼吸|捯(?:一口)?气|迷迷瞪瞪|"
-    r"说胡话|胡言乱语|意识(?:不清|模糊)|神志|人发木|蔫蔫地睡|软塌塌|眼神发直|叫成别人|(?:倒|摔)(?:下|在).{0,8}(?:不动|没有应)|要倒",
-    "抽搐": r"抽(?:搐|起来|了(?:快)?[一二三四五六七八九十几]+(?:来)?分钟|完)|(?:全身|浑身).{0,6}(?:抽|肉跳)|两眼(?:发直|上翻)|眼睛往上翻|"
-    r"牙关(?:咬死|紧)|口吐白沫|嘴角有?(?:血|白)沫",
-    "呼吸困难": r"(?:嘴唇?|唇|嘴边|指甲|脸)[^，。]{0,6}(?:发?[紫乌青](?!外)|从红变紫)|(?:喘|憋)[^，。]{0,4}(?:不上|不过)(?:来)?气|上不来?[气汽]|透不过气|"
-    r"(?:喘|憋)得?(?:[^，。]{0,6})(?:说不|躺不|不成句|厉害|坐)|说一?个?字就|不敢躺|一躺就|(?:呼吸|吸气|喘气)(?:特别|特|很|越来越|又深又)?(?:困难|费劲|急)|"
-    r"发不出(?:声|一点声)|一点声(?:都|也)发不出|(?:出气|喉咙|嗓子)[^，。]{0,8}(?:拉破?风箱|“?呜|咕噜|鸣|尖响)|卡住.{0,6}(?:气|喘)|"
-    r"(?:喷|吸)了?(?:好)?几(?:回|次).{0,4}不(?:顶用|管用)|舌头(?:越来越大|肿)|声音(?:变得像鸭子|沙哑，)|喉头|口水直淌|含着热土豆",
-    "胸痛": r"(?:胸|心口|心窝|心脏)[^。]{0,12}(?:压|闷痛|绞|勒|发紧|撕|刀割|榨)|(?:胸|心口|心窝|心脏|后背|胃里?|下巴|牙床)[^。]{0,24}(?:冒?冷?汗|大汗|发灰|煞白)|"
-    r"(?:背心|后背|胸)[^。]{0,14}撕|(?:左(?:膀子|胳膊|肩|臂|手)|下巴)[^。]{0,8}(?:酸到|发麻|放射).{0,20}汗|我怕是不行|濒死",
-    "卒中": r"(?:嘴|脸|口角)(?:角)?[^，。]{0,6}(?:歪|溜|斜|没表情|淌)|半边(?:身子|脸|身)|(?:[左右](?:边|侧)?|一边)(?:的)?(?:身子|胳膊|手|腿|脚|身)[^，。]{0,10}(?:没劲|无力|不听使唤|抬不|拿不|不能动|动不了|麻木|借来)|"
-    r"(?:说话|舌头|话)[^，。]{0,6}(?:不清|大舌头|含糊|颠三倒四|捋不直|不利索|说不出)|(?:一下|突然|忽然|猛地)[^。]{0,8}(?:看不见|看不清|黑了)|往一边栽|"
-    r"(?:头|脑)[^，。]{0,8}(?:炸|闷棍|雷劈|从没这么)|走路?.{0,4}(?:往一边|偏).{0,8}(?:说话|舌|视)",
-    "大出血": r"(?:吐|呕|咳)[^，。]{0,10}(?:一?(?:脸)?盆|一?大?碗|好多|大口|半盆|鲜)[^，。]{0,4}(?:血|红)|(?:吐|呕)(?:的|出来|出)?(?:都是|是|好多)?(?:鲜)?血|咳了好多血|血[^，。]{0,4}(?:喷|止不住|不停|灌满|滋)|"
-    r"(?:大便|拉|便)[^，。]{0,8}(?:沥青|柏油|黑)[^。]{0,16}(?:黑|晕|冷|凉|心跳|虚)|湿透[^，。]{0,6}(?:片|块|卫生巾|护垫)|掉血块|血块[^。]{0,10}(?:冷|晕)|流了?(?:好多|很多|一地|一滩)血",
-    "中毒": r"煤(?:炉|气|烟)|燃气|一氧化碳|(?:喝|吃|吞|误服)[^。]{0,14}(?:农药|除草剂|百草枯|敌敌畏|洁厕|消毒液|老鼠药|毒|甲醇|84|碱|酸水|防冻液|清洁剂)|"
-    r"(?:打|喷|洒)(?:农)?药[^。]{0,30}(?:流口水|恶心|吐|针尖|抽|冒汗)|(?:童仁|瞳孔)[^，。]{0,4}针尖|蘑菇[^。]{0,40}(?:吐|泻|黄|幻)|(?:洁厕|消毒液|农药|除草剂|清洁剂|洗衣液)[^。]{0,8}(?:喝|咽|吃)|散装白酒[^。]{0,24}(?:看不清|雪|喘)|(?:吃|吞|喝)(?:了|下)[^，。]{0,6}(?:一(?:整)?瓶|一把|半瓶|几十)[^，。]{0,6}药",
-    "过敏": r"(?:蜂|芒果|花生|虾|海鲜|吊瓶|打针|输液|药)[^。]{0,40}(?:脸肿|眼睛肿|舌头|喉咙|嗓子紧|喘|腿打软|人发飘|发飘|晕)",
-    "自伤": r"不想活|(?:想|去)(?:死(?!机|记|了算)|自杀|轻生)(?!我)|自杀(?!要怎么写)|割(?:腕|手臂|脉)|划(?:手臂|手腕|胳膊)|跳(?:楼|河|桥|下去)|天台|楼顶|绳子(?:也)?买好|遗(?:书|嘱)|对不起你们|活着没(?:意思|劲)|"
-    r"药[^。]{0,12}(?:倒在碗|都喝|喝下去|全吃|攒)|结束(?:自己|生命|这一切)|伤害自己|东西都送人",
-    "产科": r"(?:孕|足月|怀|周|停经|胎|产|生完)[^。]{0,40}(?:抽|大出血|湿透|硬得像石|不松劲|直不起腰|剧痛|疼得|小手|脐带|不动|没动|没(?:踢|怎么动)|晕|冷汗|看不清|眼花)|(?:小手|脐带)[^，。]{0,6}(?:伸|掉|出来)|一上午都没踢|胎动(?:没|消失|明显少|少了)",
-    "儿童": r"(?:宝宝|孩子|娃|婴|闺女|儿子|女儿|侄|甥|外孙|孙|小家伙|一岁|两岁|三岁|个月)[^。]{0,60}(?:发紫|发青|发乌|喘不|不喘气|没劲|蔫|叫不|抽(?!烟|血|气|脊|了?[一两几]根)|草莓酱|果酱|磁力珠|纽扣电池|电池|池塘|溺水|捞上来|不退，|紫色的斑|瘀点)|(?:未满|不到|才|刚)(?:[一二两三]个月|满月|[十几二三]+天)[^。]{0,20}(?:发烧|烧到|3[89]|发热)|玻璃杯压",
-    "外伤": r"(?:指头|手指|脚趾|手|胳膊|腿)[^，。]{0,8}(?:断(?:了|下)|没了|绞|压烂|截)|断(?:指|肢|下来)|骨头(?:戳|露|白)|肉翻|(?:车祸|车翻|车(?:子)?撞|高处|楼上|房顶|梯子)[^。]{0,30}(?:脸白|鼓|不能动|动不了|晕|吐|麻|昏)|肚子鼓|"
-    r"电(?:路|线|门)?[^，。]{0,6}(?:打了|击|电了)|触电|(?:蒸汽|火|开水|油)[^。]{0,16}(?:脸|胸)[^。]{0,24}(?:沙哑|黑灰|喘|一大片)|扎进[^，。]{0,4}(?:眼|胸|肚|脖|大腿)|(?:酸|碱|石灰|洁厕|胶水|药水)[^，。]{0,8}(?:进|溅|崩)[^，。]{0,4}眼",
-    "急腹症": r"(?:肚子|腹)[^。]{0,14}(?:捅|板硬|硬得像|刀割|挨都不敢|不敢碰)|肚脐[^。]{0,10}跳[^。]{0,16}(?:腰|晕)|(?:疝|推不回)[^。]{0,30}(?:硬|吐|疼)|没放过?屁[^。]{0,12}(?:吐|胀)|(?:吐|胀)[^。]{0,20}没放过?屁",
-    "其他": r"(?:蛋|睾丸|阴囊)[^。]{0,14}(?:突然|打滚|剧痛|肿老高)|化疗[^。]{0,16}(?:烧|39|发热|打摆子)|(?:烧|体温)[^。]{0,14}(?:脖子[^，。]{0,6}(?:硬|僵|碰)|打摆子|尿也没)|血糖[^。]{0,6}(?:爆表|测不出|太低)|滚烫却不出汗|热射病|心怦怦乱跳|心口怦怦乱跳|狂犬.{0,6}怕水",
-}
-_STRONG = {kind: re.compile(pattern) for kind, pattern in STRONG.items()}
 SELF_HARM = "自伤"
+THRESHOLD = 0.5  # of the probability, and C = 3, 0.5 below: chosen by cross-validation over labelled()
 
 
-THRESHOLD = 0.42  # of the classifier: chosen by cross-validation on the training rows
+def _pattern(lines: str) -> re.Pattern:
+    pattern = "|".join(line.strip() for line in lines.strip().splitlines())
+    for _ in range(2):  # a list may name another
+        pattern = re.sub(r"<(\w+)>", lambda name: f"(?:{WORDS[name[1]]})", pattern)
+    return re.compile(pattern.replace("…", "[^。！？]{0,14}").replace("‥", "[^，。！？]{0,6}"))
+
+
+_SIGNS = {kind: _pattern(lines) for kind, lines in SIGNS.items()}
+_AGAINST = {kind: _pattern(words) for kind, words in AGAINST.items()}
+
+
+@lru_cache(10_000)
+def signs(text: str) -> tuple[str, ...]:
+    """Return the kinds of emergency whose signs stand in ``text``."""
+    return tuple(kind for kind, pattern in _SIGNS.items() if pattern.search(text))
+
+
+def features(texts: list[str], hide_signs: bool = False) -> list[list[float]]:
+    """Return for each text: every sign (0 or 1), how many (at most 3), any; and how often each list of AGAINST (at most 2)."""
+    rows = []
+    for text in texts:
+        kinds = () if hide_signs else signs(text)
+        against = [min(len(pattern.findall(text)), 2) for pattern in _AGAINST.values()]
+        rows.append([*(kind in kinds for kind in _SIGNS), min(len(kinds), 3), bool(kinds), *against])
+    return [[0.5 * value for value in row] for row in rows]
+
+
+def labelled() -> list[tuple[str, bool, str]]:
+    """Return (message, emergency or not, file or urgency) of all rows to fit on; level 4, "today", is neither."""
+    from helpers.datasets import bundled
+
+    def asked(row):
+        return [message["content"] for message in row["messages"] if message["role"] == "user"]
+
+    rows = [(asked(row)[0], row["urgency"] == 5, row["urgency"]) for row in bundled("consultations")]
+    rows = [(text, emergency, str(level)) for text, emergency, level in rows if level != 4]
+    rows += [(row["text"], True, "emergencies") for row in bundled("evaluation/emergencies")]
+    rows += [(row["text"], False, "lookalikes") for row in bundled("evaluation/lookalikes")]
+    rows += [(row["text"], row["emergency"], "development") for row in bundled("evaluation/development")]
+    rows += [
+        (text, False, "later turns")
+        for row in bundled("consultations")
+        if row["urgency"] <= 2
+        for text in asked(row)[1:]
+    ]
+    rows += [(asked(row)[0], False, "chats") for row in bundled("chats")]
+    return [row for row in rows if re.search("[\u4e00-\u9fff]", row[0])]
+
+
+def fit(texts: list[str], emergencies: list[bool]):
+    """Return a function from messages to their probabilities of an emergency: 1- and 2-grams beside :func:`features`.
+
+    Every message is learned twice, the second time with its signs hidden: otherwise the n-grams would learn nothing
+    about wordings that no list foresees.
+    """
+    from scipy.sparse import hstack, vstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    grams = TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True, min_df=2).fit(texts)
+
+    def matrix(texts, hide_signs=False):
+        return hstack([grams.transform(texts), features(texts, hide_signs)]).tocsr()
+
+    model = LogisticRegression(C=3, solver="liblinear", class_weight="balanced", max_iter=3000)
+    model.fit(vstack([matrix(texts), matrix(texts, hide_signs=True)]), [*emergencies, *emergencies])
+    return lambda texts: model.predict_proba(matrix(texts))[:, 1]
 
 
 @lru_cache
 def classifier():
-    """Return the fitted pipeline: character 1- to 3-grams → logistic regression for "urgency 5"."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
-    from helpers.datasets import bundled
-
-    rows = bundled("consultations")
-    pipeline = make_pipeline(
-        TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True, min_df=2),
-        LogisticRegression(C=3, class_weight="balanced", max_iter=2000),
-    )
-    return pipeline.fit([row["messages"][0]["content"] for row in rows], [row["urgency"] == 5 for row in rows])
+    """Return what :func:`fit` returns for :func:`labelled`."""
+    texts, emergencies, _ = zip(*labelled(), strict=True)
+    return fit(texts, emergencies)
 
 
-def rule(text: str) -> str | None:
-    """Return the kind of emergency that a rule sees in ``text``, or None."""
-    kinds = [kind for kind, pattern in _STRONG.items() if pattern.search(text)]
-    if not kinds or (MILD.search(text) and SELF_HARM not in kinds and len(kinds) == 1):
-        return None
-    return SELF_HARM if SELF_HARM in kinds else kinds[0]
+def decide(text: str, probability: float) -> str | None:
+    """Return the kind of emergency, "可能的急症" if no sign names it, or None; self-harm outside a story at any probability."""
+    kinds = signs(text)
+    story = _AGAINST["故事"].search(text) or _AGAINST["课业"].search(text)
+    if SELF_HARM in kinds and (not story or probability > THRESHOLD):
+        return SELF_HARM
+    return [*kinds, "可能的急症"][0] if probability > THRESHOLD else None
 
 
 def red_flag(text: str) -> str | None:
-    """Return the kind of emergency that ``text`` describes ("可能的急症" if only the classifier sees one), or None.
-
-    A message about the past, a story or a question of knowledge is none.
-    """
-    if NOT_NOW.search(text):
-        return None
-    kind = rule(text)
-    if kind is None and not MILD.search(text) and classifier().predict_proba([text])[0, 1] > THRESHOLD:
-        return "可能的急症"
-    return kind
+    """Return the kind of emergency that ``text`` describes ("可能的急症" if only its n-grams tell), or None."""
+    return decide(text, classifier()([text])[0])

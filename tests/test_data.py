@@ -70,7 +70,7 @@ class Lookalike(Row):
     why: Text
 
 
-class Unseen(Row):
+class Message(Row):
     text: Text
     emergency: bool
     why: Text
@@ -99,7 +99,7 @@ SCHEMAS = {
     "chats": (Chat, CHATS, 250),
     "emergencies": (Emergency, EVALUATION["emergencies"], 60),
     "lookalikes": (Lookalike, EVALUATION["lookalikes"], 60),
-    "unseen": (Unseen, EVALUATION["unseen"], 150),
+    "development": (Message, EVALUATION["development"], 280),
     "vague": (Complaint, EVALUATION["vague"], 50),
     "complete": (Complaint, EVALUATION["complete"], 30),
     "doses": (Dose, EVALUATION["doses"], 60),
