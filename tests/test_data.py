@@ -13,6 +13,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from helpers import data_card
 from helpers.datasets import DATA, Conversation, read_rows
+from helpers.red_flags import labelled
 
 CONSULTATIONS = read_rows(DATA / "consultations.jsonl")
 REVIEWS = read_rows(DATA / "reviews.jsonl")
@@ -100,6 +101,7 @@ SCHEMAS = {
     "emergencies": (Emergency, EVALUATION["emergencies"], 60),
     "lookalikes": (Lookalike, EVALUATION["lookalikes"], 60),
     "development": (Message, EVALUATION["development"], 280),
+    "unseen": (Message, EVALUATION["unseen"], 150),
     "vague": (Complaint, EVALUATION["vague"], 50),
     "complete": (Complaint, EVALUATION["complete"], 30),
     "doses": (Dose, EVALUATION["doses"], 60),
@@ -203,6 +205,14 @@ def test_evaluation_does_not_overlap_with_training():
     nearest = score[across].max()
     print(f"\nnearest pair between evaluation and training: {nearest:.2f}")
     assert nearest <= 0.5
+
+
+def test_unseen_messages_are_unlike_what_the_check_was_fitted_on():
+    unseen, known = [row["text"] for row in EVALUATION["unseen"]], [text for text, _, _ in labelled()]
+    i, j, score = similarity(unseen + known)
+    nearest = score[(i < len(unseen)) & (j >= len(unseen))].max()
+    print(f"\nnearest pair: {nearest:.2f}")
+    assert nearest <= 0.6
 
 
 def test_lexical_variety():

@@ -23,7 +23,7 @@ def share(hits):
     n, p, z = len(hits), np.mean(hits), 1.96
     centre, half = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
-    return f"{sum(hits)}/{n}, {p:.1%} ({low:.1%}–{high:.1%})"
+    return f"{sum(hits)}/{n}, {p:.1%} ({max(low, 0):.1%}–{high:.1%})"
 
 
 def test_every_known_emergency_is_answered_first():
@@ -36,6 +36,15 @@ def test_every_known_emergency_is_answered_first():
 
 def test_complaints_it_was_not_fitted_on():
     assert len(flagged("complete")) <= 2 and len(flagged("vague")) <= 3 and len(flagged("doses")) <= 4
+
+
+def test_messages_written_without_sight_of_the_lists():
+    """Read once, after everything was chosen. Whoever tunes on these rows must move them and write new ones."""
+    rows = read_rows(DATA / "evaluation" / "unseen.jsonl")
+    found = [bool(red_flag(row["text"])) for row in rows if row["emergency"]]
+    alarms = [bool(red_flag(row["text"])) for row in rows if not row["emergency"]]
+    print(f"\nunseen, found: {share(found)}; false: {share(alarms)}")
+    assert len(found) == 70 and sum(found) >= 67 and len(alarms) == 80 and sum(alarms) <= 7
 
 
 def near(texts):
