@@ -8,6 +8,7 @@ import re
 from contextlib import nullcontext
 from threading import Event, Thread
 
+from helpers.dose_requests import DOSE_REQUEST
 from helpers.formatting import encode_chat, fit_turns, with_system
 from helpers.red_flags import SELF_HARM, red_flag
 
@@ -30,10 +31,6 @@ _NUMBER = r"[0-9０-９]+(?:\.[0-9]+)?|[一二三四五六七八九十两半几]
 DOSE = re.compile(
     rf"(?:{_NUMBER})\s*(?:mg|g|ml|毫克|微克|克(?!服)|毫升|IU|单位|片(?!红|状)|粒|颗(?!牙)|丸|袋|支(?!持)|滴|喷|包)",
     re.I,
-)
-DOSE_REQUEST = re.compile(
-    r"剂量|用量|药量|处方|加倍|翻倍|加量|几[片粒颗滴支袋包毫]|多少(?:片|粒|毫|克|单位|滴|支|mg|ml)|(?:吃|服|喂|打|用|喝)多少|"
-    r"(?:给我|帮我|能不能|麻烦)[^，。]{0,4}开[^，。]{0,8}(?:药|片|针|胶囊|林|西泮)|混着吃|一起吃行"
 )
 
 
