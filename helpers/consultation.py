@@ -1,12 +1,9 @@
-"""The bot: what is said before the model speaks, the conversation with its history, and the chat page.
+"""The bot: what is said before the model speaks, what the model remembers, and its reply as it grows."""
 
-`make bot` opens the page on 127.0.0.1 with the newest adapter of 7.6, or with the base model, saying which.
-"""
-
-import argparse
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from threading import Event, Thread
+from threading import Event
 
 from helpers.dose_requests import DOSE_REQUEST
 from helpers.formatting import encode_chat, fit_turns, with_system
@@ -26,16 +23,24 @@ LIFELINE = (
     "请现在就找一个人陪在身边，把药和刀具交给别人收好。您愿意说出来，这很重要。"
 )
 NO_DOSE = "剂量和处方我不能给：要看年龄、体重、肝肾功能和正在用的药，请让医生或药师当面定，也不要自己加量、停药或换药。可以告诉我哪里不舒服、多久了吗？"
+NOT_CHINESE = (
+    "请用中文说：这里的安全检查只认识中文。"
+    "Please write in Chinese: the safety check reads nothing else. In an emergency in China call 120 now."
+)
 
 _NUMBER = r"[0-9０-９]+(?:\.[0-9]+)?|[一二三四五六七八九十两半几]+"
 DOSE = re.compile(
     rf"(?:{_NUMBER})\s*(?:mg|g|ml|毫克|微克|克(?!服)|毫升|IU|单位|片(?!红|状)|粒|颗(?!牙)|丸|袋|支(?!持)|滴|喷|包)",
     re.I,
 )
+FOREIGN = re.compile(r"\A(?!.*[\u4e00-\u9fff]).*[^\W\d_]{2,}\W+[^\W\d_]{2,}", re.S)  # two words, nothing Chinese
 
 
 def answer_first(text: str) -> str | None:
-    """Return what must be said before the model speaks: an emergency, or a request for a dose or a prescription; or None."""
+    """Return what must be said before the model speaks, or None.
+
+    An emergency, a request for a dose or a prescription, or words that the check cannot read.
+    """
     kind = red_flag(text)
     if kind == SELF_HARM:
         return LIFELINE
@@ -43,7 +48,7 @@ def answer_first(text: str) -> str | None:
         return CHILD_EMERGENCY if CHILD.search(text) else EMERGENCY
     if DOSE_REQUEST.search(text):
         return NO_DOSE
-    return None
+    return NOT_CHINESE if FOREIGN.search(text) else None
 
 
 def without_dose(reply: str) -> str:
@@ -51,13 +56,27 @@ def without_dose(reply: str) -> str:
     return NO_DOSE if DOSE.search(reply) else reply
 
 
+def remember(tokenizer, turns: list[dict], max_length: int, new_tokens: int) -> tuple[list[dict], int, int]:
+    """Return (messages for the model, their tokens, how many of the oldest question-answer pairs are forgotten).
+
+    ``turns`` end with a patient's. Pairs are forgotten until ``new_tokens`` more fit into ``max_length`` tokens.
+    Raises ValueError when the last turn alone does not fit.
+    """
+    messages = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+    kept = fit_turns(tokenizer, with_system(messages, SYSTEM), max_length, room=new_tokens)
+    return kept, len(encode_chat(tokenizer, kept, reply=True)["input_ids"]), (len(turns) + 1 - len(kept)) // 2
+
+
 def stream_reply(model, tokenizer, messages: list[dict], max_new_tokens: int):
-    """Yield the reply to ``messages`` (ending with a user turn) as it grows; greedy. Closing the generator stops the model."""
+    """Yield the reply to ``messages`` (ending with a user turn) as it grows; greedy. Closing the generator stops the model.
+
+    Raises what the model raises.
+    """
     import torch
     from transformers import StoppingCriteriaList, TextIteratorStreamer
 
     stop = Event()
-    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=300)
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     ids = torch.tensor([encode_chat(tokenizer, messages, reply=True)["input_ids"]], device=model.device)
     settings = dict(
         input_ids=ids,
@@ -70,105 +89,33 @@ def stream_reply(model, tokenizer, messages: list[dict], max_new_tokens: int):
         streamer=streamer,
         stopping_criteria=StoppingCriteriaList([lambda ids, scores: torch.full((len(ids),), stop.is_set())]),
     )
-    Thread(target=model.generate, kwargs=settings, daemon=True).start()
     text = ""
-    try:
-        for piece in streamer:
-            text += piece
-            yield text
-    finally:
-        stop.set()
+    with ThreadPoolExecutor(1) as pool:  # leaving it waits: no two replies are generated at a time
+        running = pool.submit(model.generate, **settings)
+        running.add_done_callback(lambda _: streamer.end())  # after an error, too, or the loop below waits for ever
+        try:
+            for piece in streamer:
+                text += piece
+                yield text.rstrip("\ufffd")  # half a character at the end
+        finally:
+            stop.set()
+        running.result()
 
 
-def plain(history: list[dict]) -> list[dict]:
-    """Return Gradio's history as role/content strings, without the disclaimer."""
-    messages = []
-    for turn in history:
-        content = turn["content"]
-        text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-        messages.append({"role": turn["role"], "content": text.replace(DISCLAIMER, "").strip()})
-    return messages
+def consult(model, tokenizer, messages: list[dict], new_tokens: int, base: bool = False):
+    """Yield the reply to ``messages`` (see :func:`remember`) as it grows; a reply with a dose is replaced by NO_DOSE.
 
-
-def consult(model, tokenizer, message: str, history: list[dict], max_length: int, new_tokens: int, base: bool = False):
-    """Yield (reply so far, tokens used of ``max_length``, emergency or not) for the next patient turn.
-
-    The check speaks before the model, a reply with a dose is replaced, old turns that do not fit are dropped,
-    and the disclaimer stands under the first reply. ``base``: answer without the adapter ("before").
+    ``base``: answer without the adapter ("before"). answer_first must have been asked already.
     """
-    note = "" if history else f"\n\n{DISCLAIMER}"
-    said = answer_first(message)
-    if said:
-        yield said + note, 0, said != NO_DOSE
-        return
-    messages = with_system([*plain(history), {"role": "user", "content": message}], SYSTEM)
-    messages = fit_turns(tokenizer, messages, max_length, room=new_tokens)
-    used = len(encode_chat(tokenizer, messages, reply=True)["input_ids"])
-    reply = ""
-    with model.disable_adapter() if base and hasattr(model, "disable_adapter") else nullcontext():
+    with model.disable_adapter() if base else nullcontext():
         for reply in stream_reply(model, tokenizer, messages, new_tokens):
-            if without_dose(reply) != reply:
-                break  # a dose is never shown, not even while the reply grows
-            yield reply, used, False
-    yield without_dose(reply) + note, used, False
+            yield without_dose(reply)
+            if DOSE.search(reply):
+                return  # a dose is never shown, not even while the reply grows
 
 
-def page(model, tokenizer, name: str, max_length: int = 1024, new_tokens: int = 160):
-    """Return the Gradio chat page: streaming, stop, clear, token budget, emergency banner, before/after switch."""
-    import gradio
+def page(*arguments, **options):
+    """Return the chat page: see :func:`helpers.chat_page.page`, which takes the arguments."""
+    from helpers import chat_page
 
-    def answer(message, history, which):
-        for reply, used, emergency in consult(
-            model, tokenizer, message, history, max_length, new_tokens, which == "微调前"
-        ):
-            banner = "## 🚨 请先拨打 120 或去急诊" if emergency else ""
-            yield reply, f"上文 {used} / {max_length - new_tokens} 个词元，回答至多 {new_tokens} 个", banner
-
-    with gradio.Blocks(title="医疗问诊机器人（教学）") as blocks:
-        banner = gradio.Markdown()
-        budget = gradio.Markdown()
-        which = gradio.Radio(["微调后", "微调前"], value="微调后", label="模型")
-        gradio.ChatInterface(
-            answer,
-            additional_inputs=[which],
-            additional_outputs=[budget, banner],
-            title="医疗问诊机器人（教学）",
-            description=f"{name}。{DISCLAIMER}",
-        )
-    return blocks
-
-
-def load_bot():
-    """Return (model, tokenizer, what it is): the newest whole adapter of 7.6, else the base model, in fp32 or half."""
-    from peft import PeftConfig, PeftModel
-
-    from helpers.checkpoints import newest_checkpoint, run_folder
-    from helpers.formatting import set_chat_template
-    from helpers.models import first_available, load_model, load_tokenizer
-    from helpers.sizes import compute_dtype, run_size
-
-    run = run_size("7.6")
-    precision = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}[str(compute_dtype()).removeprefix("torch.")]
-    adapter = newest_checkpoint(run_folder("7.6") / run.size / "checkpoints")
-    base = (
-        PeftConfig.from_pretrained(adapter).base_model_name_or_path
-        if adapter
-        else first_available(run.model, vars(run).get("fallback"))
-    )
-    tokenizer = set_chat_template(load_tokenizer(base))
-    model = load_model(base, precision)
-    if adapter is None:
-        return model, tokenizer, f"还没有微调：{base} 原模型（先跑 7.6 或 make course）"
-    return PeftModel.from_pretrained(model, adapter), tokenizer, f"7.6 的适配器 {adapter.name}"
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="the chat page of 7.6")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="0.0.0.0 shows the page to everybody who reaches this machine"
-    )
-    parser.add_argument("--port", type=int, default=7860)
-    arguments = parser.parse_args()
-    model, tokenizer, name = load_bot()
-    print(name)
-    page(model, tokenizer, name).launch(server_name=arguments.host, server_port=arguments.port, share=False)
+    return chat_page.page(*arguments, **options)
