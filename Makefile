@@ -79,8 +79,11 @@ $(READY): requirements.txt constraints.txt tests/requirements.txt
 	.venv-site/bin/python -m pip install --quiet -r site/requirements.txt
 	@touch $@
 
-# the environments of the contestants whose libraries clash with the course's
+# the environments of the contestants whose libraries clash with the course's; the compiled parts of torchvision and
+# torchaudio are for pictures and sound, and beside another build of torch they stop transformers
 .venv-slides/.ready .venv-llamafactory/.ready: .venv-%/.ready: benchmarks/contestants/%.txt
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet -r $<
+	.venv-$*/bin/python -m pip uninstall --quiet --yes torchvision
+	rm -f .venv-$*/lib/python*/site-packages/torchaudio/lib/*.so
 	@touch $@

@@ -1,0 +1,138 @@
+"""One figure and one table from benchmarks/results/*.json, written into both READMEs between the bench marks."""
+
+import json
+import statistics
+
+from benchmarks.common import RESULTS, ROOT
+from benchmarks.race import LABELS
+
+FIGURE = ROOT / "benchmarks" / "figures" / "bench.png"
+START, END = "<!-- bench:start -->", "<!-- bench:end -->"
+CHINESE = {
+    "slides": "幻灯片的代码，今天的库",
+    "slides_2024": "幻灯片的代码，当时的库",
+    "trl": "TRL SFTTrainer，默认设置",
+    "llamafactory": "LLaMA-Factory 0.9.5",
+    "course": "本课程 7.6",
+}
+HEADS = {
+    "README.md": (
+        "s to the slides' final loss",
+        "s in all",
+        "tokens/s",
+        "peak MiB",
+        "final held-out loss",
+        "not reached",
+    ),
+    "README.zh-CN.md": ("达到幻灯片最终损失的秒数", "总秒数", "词元/秒", "内存峰值 MiB", "最终留出损失", "没有达到"),
+}
+SENTENCES = {
+    "README.md": (
+        "Measured {date}: {cpu}, {cores} cores, {threads} threads, {rows} training rows ({tokens} tokens, {supervised} of "
+        "the doctor), {held_out} held-out rows, {rounds} round(s); median [lowest, highest]. `make bench` measures, "
+        "`python -m benchmarks.report` writes this part from `benchmarks/results/`."
+    ),
+    "README.zh-CN.md": (
+        "{date} 测量：{cpu}，{cores} 核，{threads} 线程，训练 {rows} 条（{tokens} 个词元，其中医生的 {supervised} 个），"
+        "留出 {held_out} 条，{rounds} 轮；中位数 [最小, 最大]。`make bench` 测量，"
+        "`python -m benchmarks.report` 按 `benchmarks/results/` 写出这一段。"
+    ),
+}
+
+
+def cell(values: list[float] | None, digits: int, missing: str = "–") -> str:
+    """Return "median [lowest, highest]" of a summary entry, or ``missing`` for None."""
+    return missing if values is None else "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*values, d=digits)
+
+
+def table(race: dict, readme: str) -> str:
+    """Return the Markdown of one README: a sentence about the measurement, the table, the figure."""
+    *heads, missing = HEADS[readme]
+    labels = LABELS if readme == "README.md" else CHINESE
+    seeds = {run["seed"] for run in race["runs"]}
+    facts = race["settings"] | race["machine"] | dict(date=race["date"], rounds=len(seeds))
+    lines = [SENTENCES[readme].format(**facts), "", f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for name, label in labels.items():
+        if name in race["summary"]:
+            own = race["summary"][name]
+            cells = [cell(own["to_target"], 0, missing)]
+            cells += [cell(own[key], digits) for key, digits in (("seconds", 0), ("tokens_per_second", 0))]
+            cells += [cell(own[key], digits) for key, digits in (("peak_mib", 0), ("final_loss", 3))]
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"![benchmark]({FIGURE.relative_to(ROOT).as_posix()})"])
+
+
+def insert(text: str, part: str, name: str) -> str:
+    """Return ``text`` with ``part`` between the two marks. Raises ValueError when the marks are not there once."""
+    if text.count(START) != 1 or text.count(END) != 1:
+        raise ValueError(f"{name}: the marks {START} and {END} must each stand there once")
+    before, rest = text.split(START)
+    return f"{before}{START}\n{part}\n{END}{rest.split(END)[1]}"
+
+
+def figure(race: dict, ablation: dict | None, path):
+    """Draw held-out loss against time (every run), peak memory, and the ablation's tokens/s if there is one."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    panels, axes = plt.subplots(1, 3 if ablation else 2, figsize=(15 if ablation else 10, 4.5))
+    colours = {name: f"C{i}" for i, name in enumerate(LABELS)}
+    for run in race["runs"]:
+        label = LABELS[run["contestant"]] if run["seed"] == race["runs"][0]["seed"] else None
+        axes[0].plot(
+            *zip(*run["points"], strict=True), "-o", color=colours[run["contestant"]], markersize=3, label=label
+        )
+    axes[0].set(xlabel="seconds since the process started", ylabel="held-out loss (nats per doctor's token)")
+    axes[0].legend(fontsize=8)
+    names = [name for name in LABELS if name in race["summary"]]
+    memory = [race["summary"][name]["peak_mib"][0] / 1024 for name in names]
+    axes[1].barh(names, memory, color=[colours[name] for name in names])
+    axes[1].set(xlabel="peak memory of the process tree (GiB)")
+    axes[1].invert_yaxis()
+    if ablation:
+        base = ablation["results"][ablation["base"]]["tokens_per_second"]
+        shown = {
+            n: r["tokens_per_second"] / base for n, r in ablation["results"].items() if not r["settings"].get("learn")
+        }
+        shown = {n: v for n, v in shown.items() if v == v}  # nan: tokens were not counted
+        axes[2].barh(list(shown), list(shown.values()), color="C7")
+        axes[2].axvline(1, color="black", linewidth=1)
+        axes[2].set(xlabel=f"tokens/s, {ablation['base']} = 1")
+        axes[2].tick_params(axis="y", labelsize=7)
+        axes[2].invert_yaxis()
+    panels.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    panels.savefig(path, dpi=110)
+    plt.close(panels)
+
+
+def read(name: str) -> dict | None:
+    """Return benchmarks/results/<name>.json, None when it was not measured."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def ratios(race: dict) -> dict[str, dict[str, float]]:
+    """Return, for every other contestant, the course's median time to the target and peak memory over theirs."""
+    medians = {}
+    for name, own in race["summary"].items():
+        medians[name] = {key: own[key] and own[key][0] for key in ("to_target", "peak_mib")}
+        medians[name]["in all"] = statistics.median(r["seconds"] for r in race["runs"] if r["contestant"] == name)
+    course = medians.pop("course")
+    pairs = {name: {k: (course[k], v) for k, v in own.items()} for name, own in medians.items()}
+    return {name: {k: a / b for k, (a, b) in own.items() if a and b} for name, own in pairs.items()}
+
+
+if __name__ == "__main__":
+    race = read("race")
+    if race is None:
+        raise SystemExit("benchmarks/results/race.json is missing: run `make bench` first")
+    figure(race, read("ablation"), FIGURE)
+    for readme in HEADS:
+        text = (ROOT / readme).read_text(encoding="utf-8")
+        (ROOT / readme).write_text(insert(text, table(race, readme), readme), encoding="utf-8")
+    for name, own in ratios(race).items() if "course" in race["summary"] else ():
+        print(f"course / {name}: " + ", ".join(f"{key} {value:.2f}" for key, value in own.items()))
+    print(f"wrote {FIGURE.relative_to(ROOT)} and the bench part of both READMEs")
