@@ -61,13 +61,18 @@ if __name__ == "__main__":
 
     chosen = variants(compute_dtype() == torch.bfloat16, torch.get_num_threads())
     chosen |= learning(options.learn) if options.learn else {}
-    results = {}
+    results, failed = {}, []
     for name, settings in chosen.items():
         if options.only and not any(word in name for word in options.only) and name != BASE:
             continue
         environment = settings.pop("environment", None)
         settings = dict(rows=options.rows) | settings
-        result = run_json("benchmarks.steps", settings, environment)
+        try:
+            result = run_json("benchmarks.steps", settings, environment)
+        except RuntimeError as error:  # the others are still measured and saved; the exit status tells at the end
+            failed.append(name)
+            print(f"{name} failed:\n{error}", flush=True)
+            continue
         results[name] = dict(settings=settings, environment=environment or {}, **result)
         median = statistics.median(result["step_seconds"][1:] or result["step_seconds"])
         loss = " → ".join(f"{x:.3f}" for x in result["held_out_loss"])
@@ -77,3 +82,5 @@ if __name__ == "__main__":
             flush=True,
         )
     save("ablation", dict(base=BASE, results=results))
+    if failed:
+        raise SystemExit(f"not measured: {', '.join(failed)}")
