@@ -73,10 +73,23 @@ def verdict(change: tuple[float, float, float]) -> str:
     return "下降" if high < 0 else "上升" if low > 0 else "看不出差别（区间包含 0）"
 
 
-def generate_replies(model, tokenizer, prompts: list[list[int]], max_new_tokens: int, batch_size: int = 8):
+def reply_penalty(penalty: float, prompt_tokens: int):
+    """Return a logits processor list: CTRL's repetition penalty (arXiv 1909.05858), counted on the reply alone.
+
+    ``generate(repetition_penalty=…)`` counts the prompt too. There the stop token stands after every turn, so
+    the model would be kept from stopping, and from using the patient's own words. 1.0 changes nothing.
+    """
+    from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+
+    return LogitsProcessorList([RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=prompt_tokens)])
+
+
+def generate_replies(
+    model, tokenizer, prompts: list[list[int]], max_new_tokens: int, batch_size: int = 8, penalty: float = 1.0
+):
     """Return [(reply, stopped)] to prompts given as token ids; greedy decoding, left-padded batches.
 
-    ``stopped`` tells whether the model ended by itself with the stop token.
+    ``stopped`` tells whether the model ended by itself with the stop token; ``penalty``: see :func:`reply_penalty`.
     """
     import torch
     from tqdm.auto import tqdm
@@ -94,6 +107,7 @@ def generate_replies(model, tokenizer, prompts: list[list[int]], max_new_tokens:
                 use_cache=True,
                 pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=tokenizer.eos_token_id,
+                logits_processor=reply_penalty(penalty, padded["input_ids"].shape[1]),
             )
         for ids in output[:, padded["input_ids"].shape[1] :]:
             stopped = tokenizer.eos_token_id in ids

@@ -115,7 +115,6 @@ def test_on_colab_it_clones_and_installs_and_the_notebook_goes_on(machine):
         assert re.search(rf"Requirement already satisfied: {name}\W.*\(", log), name
 
 
-@pytest.mark.xfail(strict=True, reason="the cell clones again into the folder that is there")
 def test_after_a_restart_of_the_kernel_it_goes_on_with_what_is_there(machine):
     folder, python, environment = machine
     result = run(python, [code_cells("7.6")[0]], folder / "content", environment)  # Colab begins in /content again
