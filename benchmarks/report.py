@@ -96,7 +96,6 @@ def figure(race: dict, ablation: dict | None, path):
         shown = {
             n: r["tokens_per_second"] / base for n, r in ablation["results"].items() if not r["settings"].get("learn")
         }
-        shown = {n: v for n, v in shown.items() if v == v}  # nan: tokens were not counted
         axes[2].barh(list(shown), list(shown.values()), color="C7")
         axes[2].axvline(1, color="black", linewidth=1)
         axes[2].set(xlabel=f"tokens/s, {ablation['base']} = 1")

@@ -53,18 +53,16 @@ def measure(settings: dict) -> dict:
         def on_step_end(self, *arguments, **more):
             times.append(time.perf_counter() - self.started)
 
-    collate = trainer.data_collator
+    train_one = trainer.training_step
 
-    def counted(examples):
-        batch = collate(examples)
+    def counted(model, batch, *arguments, **more):
         mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
         real.append(int(mask.sum()))
         padded.append(batch["input_ids"].numel())
         supervised.append(int((batch["labels"][:, 1:] != -100).sum()))
-        return batch
+        return train_one(model, batch, *arguments, **more)
 
-    if not trainer.args.dataloader_num_workers:  # workers would count in their own process
-        trainer.data_collator = counted
+    trainer.training_step = counted
     trainer.add_callback(Clock)
     losses = []
     if s["learn"]:
@@ -75,14 +73,13 @@ def measure(settings: dict) -> dict:
     trainer.train()
     if s["learn"]:
         losses.append(mean_loss(trainer.model, held_out))
-    real, padded, supervised = (x or [float("nan")] * len(times) for x in (real, padded, supervised))
-    seconds, count = sum(times[1:]), len(times)
+    seconds = sum(times[1:])
     return dict(
         build_seconds=built,
         step_seconds=times,
-        tokens_per_second=sum(real[1:count]) / seconds,
-        supervised_per_second=sum(supervised[1:count]) / seconds,
-        padding=1 - sum(real[1:count]) / sum(padded[1:count]),
+        tokens_per_second=sum(real[1:]) / seconds,
+        supervised_per_second=sum(supervised[1:]) / seconds,
+        padding=1 - sum(real[1:]) / sum(padded[1:]),
         train_loss=[entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
         held_out_loss=losses,
     )
