@@ -18,7 +18,7 @@ def chat_messages(turns: list[dict]) -> list[dict]:
     for turn in turns:
         text = escape(turn["content"], quote=False)
         if turn["role"] == "assistant":
-            text, note = f"<small>**{turn['by']}**</small>\n\n{text}{note}", ""
+            text, note = f"<small>**{turn['by']}{turn.get('note', '')}**</small>\n\n{text}{note}", ""
         shown.append({"role": turn["role"], "content": text})
     return shown
 

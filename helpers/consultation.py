@@ -2,7 +2,7 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from threading import Event
 
 from helpers.dose_requests import DOSE_REQUEST
@@ -107,8 +107,9 @@ def consult(model, tokenizer, messages: list[dict], new_tokens: int, base: bool 
 
     ``base``: answer without the adapter ("before"). answer_first must have been asked already.
     """
-    with model.disable_adapter() if base else nullcontext():
-        for reply in stream_reply(model, tokenizer, messages, new_tokens):
+    adapter = model.disable_adapter() if base else nullcontext()
+    with adapter, closing(stream_reply(model, tokenizer, messages, new_tokens)) as replies:
+        for reply in replies:
             yield without_dose(reply)
             if DOSE.search(reply):
                 return  # a dose is never shown, not even while the reply grows

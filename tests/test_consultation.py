@@ -31,7 +31,7 @@ def test_what_the_check_cannot_read_is_not_left_to_the_model():
 
 def test_a_dose_is_not_shown_while_the_reply_grows(monkeypatch):
     grows = ["先", "先吃 5", "先吃 50", "先吃 500mg", "先吃 500mg，再睡"]
-    monkeypatch.setattr(consultation, "stream_reply", lambda *_: iter(grows))
+    monkeypatch.setattr(consultation, "stream_reply", lambda *_: (reply for reply in grows))
     shown = list(consultation.consult(None, None, [{"role": "user", "content": "嗓子有点干"}], 64))
     assert not any(consultation.DOSE.search(reply) for reply in shown)
     assert shown[:3] == grows[:3] and shown[3:] == [consultation.NO_DOSE]
