@@ -144,7 +144,7 @@ def test_the_reader_sees_what_the_course_uses():
     seen = [use for path in FILES for use in uses(tree_of(path))]
     assert {name.split(".")[0] for _, name, _ in seen} == set(LIBRARIES)
     called = {name.rsplit(".", 1)[-1] for _, name, keywords in seen if keywords}
-    wanted = {"SFTConfig", "SFTTrainer", "LoraConfig", "BitsAndBytesConfig", "from_pretrained", "ChatInterface"}
+    wanted = {"SFTConfig", "SFTTrainer", "LoraConfig", "BitsAndBytesConfig", "from_pretrained", "Chatbot"}
     assert wanted <= called, wanted - called
 
 
