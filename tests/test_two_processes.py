@@ -5,8 +5,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,8 +57,22 @@ def train(recipe, processes):
     overrides += ["--per_device_train_batch_size", str(BATCH // processes), "--output_dir", str(out)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, *launch, "-m", "trl.scripts.sft", "--config", str(recipe / "sft.yaml"), *overrides]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr[-3000:]
+    log = recipe / f"run-{processes}.log"
+    with open(log, "w", encoding="utf-8") as file:
+        child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 240
+        while child.poll() is None and not (out / "adapter_model.safetensors").is_file():
+            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")[-3000:]
+            time.sleep(0.5)
+        # The model is saved last. After that a process can hang in torch's ~ProcessGroupGloo (seen with 2.13: `trl sft`
+        # ends without destroy_process_group), so the end is not waited for longer than this.
+        with suppress(subprocess.TimeoutExpired):
+            assert child.wait(20) == 0, log.read_text(encoding="utf-8")[-3000:]
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)  # torchrun passes it on to what it started
+        child.wait(60)
     states = sorted(out.glob("checkpoint-*/trainer_state.json"))
     return json.loads(states[-1].read_text(encoding="utf-8"))
 
