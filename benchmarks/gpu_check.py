@@ -21,10 +21,10 @@ from pathlib import Path
 
 from benchmarks.random_model import write_random_model
 from helpers.colab import PACKAGES, ROOT
+from helpers.consultation import SYSTEM
 from helpers.memory import FAMILIES, plan
 
 RESULTS = ROOT / "benchmarks" / "results"
-SYSTEM = "您是一个专业的医生，回答我提出的医疗问题。"  # as in 7.6
 MODELS = ("Llama-3.2-1B", "Llama-3.1-8B")
 TINY = {**FAMILIES["Llama-3.2-1B"], "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 TINY |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 49152}

@@ -7,8 +7,10 @@ on 100 general questions (does it forget?) and, with --own FILE, on held-out row
 import argparse
 import gc
 
-from benchmarks.common import SYSTEM, WORK, consultations, save
+from benchmarks.common import WORK, save
 from benchmarks.contestants.course import build_trainer
+from benchmarks.rows import consultations
+from helpers.consultation import SYSTEM
 
 
 def own_rows(path: str, train: int, held_out: int, max_length: int) -> tuple[list, list]:
@@ -67,6 +69,8 @@ if __name__ == "__main__":
 
     from helpers.datasets import bundled
     from helpers.evaluation import loss_change, perplexity, verdict
+    from helpers.formatting import set_chat_template
+    from helpers.models import load_tokenizer
     from helpers.replies import compare
     from helpers.sizes import SMOLLM2, run_size
 
@@ -74,26 +78,22 @@ if __name__ == "__main__":
     rows, kept = consultations(run.rows, run.eval_rows, run.turns, run.max_length)
     held_out, questions = {"consultations": kept}, bundled("evaluation/general")
     count = round(len(rows) * options.share / (1 - options.share))
-    recipes = {"consultations": lambda tokenizer: rows}
-    recipes["consultations + chats"] = lambda tokenizer: rows + chats(count, tokenizer, run.max_length)
+    tokenizer = set_chat_template(load_tokenizer(SMOLLM2))
+    recipes = {"consultations": rows, "consultations + chats": rows + chats(count, tokenizer, run.max_length)}
     if options.own:
-        own, held_out["own"] = own_rows(options.own, run.rows, run.eval_rows, run.max_length)
-        recipes["own"] = lambda tokenizer: own
+        recipes["own"], held_out["own"] = own_rows(options.own, run.rows, run.eval_rows, run.max_length)
 
     measured = {}
     for name, chosen in recipes.items():
-        folder = str(WORK / "mixing")
-        from helpers.formatting import set_chat_template
-        from helpers.models import load_tokenizer
-
-        tokenizer = set_chat_template(load_tokenizer(SMOLLM2))
-        trainer = build_trainer(SMOLLM2, chosen(tokenizer), folder, dict(eval_strategy="no", save_strategy="no"))
+        trainer = build_trainer(
+            SMOLLM2, chosen, str(WORK / "mixing"), dict(eval_strategy="no", save_strategy="no", seed=0)
+        )
         if not measured:
             with trainer.model.disable_adapter():
                 measured["before"] = measure(trainer.model, tokenizer, held_out, questions, run)
         seconds = trainer.train().metrics["train_runtime"]
         measured[name] = measure(trainer.model, tokenizer, held_out, questions, run)
-        print(f"{name}: {len(chosen(tokenizer))} rows, {seconds:.0f} s", flush=True)
+        print(f"{name}: {len(chosen)} rows, {seconds:.0f} s", flush=True)
         del trainer
         gc.collect()
 

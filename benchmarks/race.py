@@ -16,6 +16,7 @@ from benchmarks.common import ROOT, WORK, run_json, run_measured, save, versions
 from benchmarks.rows import prepare
 
 HERE = Path(__file__).resolve().parent / "contestants"
+SCRIPTS = {"slides": "slides.py", "slides_2024": "slides.py", "trl": "trl_defaults.py"}
 LABELS = {
     "slides": "the slides' code, today's libraries",
     "slides_2024": "the slides' code, libraries of its time",
@@ -31,7 +32,7 @@ def command(name: str, pythons: dict, shared: dict, output: Path, seed: int) -> 
     if name == "course":
         return [pythons[name], "-m", "benchmarks.contestants.course", *arguments]
     if name != "llamafactory":
-        return [pythons[name], str(HERE / {"trl": "trl_defaults.py"}.get(name, f"{name}.py")), *arguments]
+        return [pythons[name], str(HERE / SCRIPTS[name]), *arguments]
     import torch
 
     from helpers.sizes import compute_dtype

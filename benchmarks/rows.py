@@ -4,8 +4,7 @@ import json
 import shutil
 
 from benchmarks.common import WORK
-
-SYSTEM = "您是一个专业的医生，回答我提出的医疗问题。"  # as in 7.6
+from helpers.consultation import SYSTEM
 
 
 def consultations(train: int, held_out: int, turns: int = 1, max_length: int = 256) -> tuple[list, list]:

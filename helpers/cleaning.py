@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from helpers.datasets import check_conversation
+from helpers.conversations import check_conversation
 
 # reason -> what gives it away; written to keep medical numbers ("38.5", "血压150/95", "120") and to catch the rest
 PATTERNS = {

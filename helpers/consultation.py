@@ -114,10 +114,3 @@ def consult(model, tokenizer, messages: list[dict], new_tokens: int, base: bool 
             yield without_dose(reply)
             if DOSE.search(reply):
                 return  # a dose is never shown, not even while the reply grows
-
-
-def page(*arguments, **options):
-    """Return the chat page: see :func:`helpers.chat_page.page`, which takes the arguments."""
-    from helpers import chat_page
-
-    return chat_page.page(*arguments, **options)

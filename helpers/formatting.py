@@ -2,7 +2,7 @@
 
 import html
 
-from helpers.datasets import check_conversation
+from helpers.conversations import check_conversation
 
 IGNORE = -100  # the label that PyTorch's cross entropy skips
 
@@ -90,7 +90,7 @@ def fit_turns(tokenizer, messages: list[dict], max_length: int, room: int = 0) -
 def fit_conversations(tokenizer, rows: list[dict], max_length: int, source: str) -> tuple[list[dict], list[str]]:
     """Return (rows checked and cut to ``max_length`` tokens by whole turns, one report per unusable row).
 
-    ``rows`` may have any shape that :func:`helpers.datasets.to_messages` knows; a missing system message
+    ``rows`` may have any shape that :func:`helpers.conversations.to_messages` knows; a missing system message
     becomes an empty one. A row whose last turn alone is too long would be cut in the middle of the answer, or
     before it, so that nothing is supervised: it is left out and reported as "<source>, row <number>: <reason>".
     """

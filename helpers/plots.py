@@ -72,6 +72,7 @@ def before_after(rows: dict[str, tuple[tuple, tuple]], title: str = "perplexity 
             )
             axes.annotate(f"{value:.2f}", (value, y + shift), textcoords="offset points", xytext=(6, 5), fontsize=8)
     axes.set(yticks=range(len(rows)), yticklabels=list(rows), title=title, ylim=(-0.5, len(rows) - 0.5))
+    axes.margins(x=0.15)  # room for the number beside the last point
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))  # beside the axes: it never hides a point
     figure.tight_layout()
     plt.show()

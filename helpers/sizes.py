@@ -17,7 +17,7 @@ MEDICAL_8B = "meta-llama/Llama-3.1-8B-Instruct"
 SIZES = ("smoke", "cpu", "t4", "gpu")
 SECTIONS = ("7.1", "7.2", "7.3", "7.4", "7.5", "7.6")
 
-# size -> what holds for all sections; then section -> what differs there
+# size -> what holds for all sections; then section -> what differs there (gpu: from t4)
 _COMMON = {
     "smoke": dict(model=SMOLLM2, hub_data=False, rows=8, eval_rows=4, batch_size=4, max_length=128, epochs=1),
     "cpu": dict(model=SMOLLM2, hub_data=False, rows=64, eval_rows=24, batch_size=4, max_length=256, epochs=1),
@@ -98,10 +98,10 @@ _SECTION = {
             rows=240,
             eval_rows=150,
             batch_size=8,
-            epochs=3,
+            epochs=2,
             head_layers=4,
             head_learning_rate=5e-4,
-            head_epochs=4,
+            head_epochs=3,
             replies=8,
         ),
         "7.2": dict(
@@ -137,7 +137,7 @@ _SECTION = {
             max_length=256,
             replies=48,
             complaints=16,
-            new_tokens=128,
+            new_tokens=160,
             reply_batch=40,
             eval_batch=8,
             precision="nf4",
@@ -213,61 +213,29 @@ _SECTION = {
         ),
     },
     "gpu": {
-        "7.1": dict(
-            departments=16,
-            max_characters=200,
-            neighbours=8,
-            learning_rate=2e-4,
-            rows=1000,
-            eval_rows=250,
-            batch_size=16,
-            epochs=3,
-            head_layers=12,
-            head_learning_rate=5e-5,
-            head_epochs=2,
-            replies=32,
-        ),
+        "7.1": dict(neighbours=8),
         "7.2": dict(
+            rows=960,
+            eval_rows=256,
             text_tokens=65536,
             row_tokens=1024,
             slow_tokens=128,
             decode_tokens=128,
-            rows=960,
-            eval_rows=256,
-            batch_size=8,
             steps=120,
             seeds=3,
-            ranks=(1, 2, 8, 64),
-            complaint=60,
         ),
-        "7.3": dict(model=OPT, new_tokens=60, side_rows=100, speed_rows=64, speed_rounds=3),
-        "7.4": dict(model=OPT, max_length=512, loss_rows=200, replies=64, new_tokens=128, reply_batch=32, seeds=2),
-        "7.5": dict(rows=2000, batch_size=8, replies=64, reply_batch=32, new_tokens=256, turn_tokens=64),
+        "7.5": dict(rows=2000, eval_rows=400, batch_size=8, replies=64, reply_batch=32),
         "7.6": dict(
             model=MEDICAL_8B,
-            fallback=MEDICAL_UNGATED,
-            pool=4500,
             rows=3000,
             eval_rows=300,
             batch_size=8,
             max_length=1024,
-            replies=100,
-            complaints=30,
-            new_tokens=256,
+            pool=4500,
             reply_batch=50,
-            eval_batch=8,
-            precision="nf4",
             merge_precision="bf16",
-            turns=8,
             live_eval_rows=100,
-            learning_rate=2e-4,
-            save_steps=50,
-            facts=6,
             rag_rows=100,
-            general=100,
-            general_tokens=24,
-            safety=60,
-            safety_tokens=128,
         ),
     },
 }
@@ -353,7 +321,8 @@ def run_size(section: str) -> SimpleNamespace:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if size in ("t4", "gpu") and device == "cpu":
         raise ValueError(f"COURSE_SIZE={size} needs a CUDA GPU and this machine has none: use COURSE_SIZE=cpu")
-    settings = {**_COMMON[size], **_SECTION[size].get(section, {})}
+    small = _SECTION["t4"][section] if size == "gpu" else {}
+    settings = {**_COMMON[size], **small, **_SECTION[size].get(section, {})}
     run = SimpleNamespace(
         section=section, size=size, device=device, dtype=compute_dtype(), minutes=_MINUTES[size][section], **settings
     )

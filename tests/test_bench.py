@@ -1,5 +1,6 @@
 """The benchmark: one evaluation for all, the course's own cells as contestant, tables made from the results alone."""
 
+import importlib
 import json
 import os
 import time
@@ -163,3 +164,22 @@ def test_loss_of_the_supervised_positions_is_the_full_loss_with_its_gradients():
     count = torch.tensor(2 * int((labels[:, 1:] != -100).sum()))  # twice as many tokens: gradient accumulation
     halved = compute_loss(None, model, {**inputs, "labels": labels.clone()}, num_items_in_batch=count)
     assert abs(halved.item() - expected / 2) < 1e-5
+
+
+@pytest.mark.parametrize("path", sorted((report.ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_can_be_loaded(path):
+    importlib.import_module(f"benchmarks.{path.stem}")  # its work begins under __main__
+
+
+def test_more_chats_than_there_are_is_an_error():
+    from benchmarks.mixing import chats
+    from helpers.formatting import encode_chat, set_chat_template
+    from helpers.models import load_tokenizer
+    from helpers.sizes import SMOLLM2
+
+    tokenizer = set_chat_template(load_tokenizer(SMOLLM2))
+    found = chats(3, tokenizer, 256)
+    assert len(found) == 3 and all(messages[-1]["role"] == "assistant" for messages in found)
+    assert all(len(encode_chat(tokenizer, messages)["input_ids"]) <= 256 for messages in found)
+    with pytest.raises(ValueError, match="10000 were asked for"):
+        chats(10_000, tokenizer, 256)

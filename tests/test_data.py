@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from sklearn.feature_extraction.text import CountVectorizer
 
 from helpers import data_card
-from helpers.datasets import DATA, Conversation, read_rows
+from helpers.conversations import Conversation
+from helpers.datasets import DATA, read_rows
 from helpers.red_flags import labelled
 
 CONSULTATIONS = read_rows(DATA / "consultations.jsonl")

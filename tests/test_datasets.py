@@ -4,14 +4,12 @@ import json
 
 import pytest
 
+from helpers.conversations import check_conversation, to_messages, usable_conversations
 from helpers.datasets import (
     bundled,
-    check_conversation,
     read_conversations,
     read_rows,
     split,
-    to_messages,
-    usable_conversations,
 )
 
 USER, ASSISTANT = {"role": "user", "content": "你好"}, {"role": "assistant", "content": "你好，请说。"}

@@ -1,4 +1,4 @@
-"""The slides' training code (7.6), changed only where today's libraries refuse it.
+"""The slides' training code (7.6), for today's libraries and for those of its time (trl 0.12, transformers 4.46).
 
 Changed: ``processing_class`` for ``tokenizer``, no ``overwrite_output_dir``, a CPU in full precision, and what measuring
 needs (paths, seed, one epoch, ten saves instead of one, no evaluation). Usage: slides.py MODEL DATA OUTPUT SEED
@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer
 
 model_id, data, output, seed = sys.argv[1:]
 tokenizer = AutoTokenizer.from_pretrained(model_id)
-model = AutoModelForCausalLM.from_pretrained(model_id, dtype="float32")
+model = AutoModelForCausalLM.from_pretrained(model_id)  # saved in float32
 
 
 def apply_chat_template(example, tokenizer):
