@@ -74,7 +74,7 @@ def trained():
 
     sizes = ("llama", 128, 320, 3, 4, 2, 32, 64, False)
     config = AutoConfig.for_model(**dict(zip(FAMILIES["SmolLM2-135M"], sizes, strict=True)))
-    model = get_peft_model(AutoModelForCausalLM.from_config(config, dtype=torch.float32), lora_config(4, dropout=0.0))
+    model = get_peft_model(AutoModelForCausalLM.from_config(config, dtype=torch.float32), lora_config(4))
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept = {}
 

@@ -226,7 +226,7 @@ def test_lora_parameters_predicted_and_counted(model):
 def lora_gradients(evaluate_first):
     """Gradients of the adapters of a fresh NF4 model after one step on one sentence."""
     torch.manual_seed(0)
-    model = get_peft_model(models.load_model(SMOLLM2, "nf4"), lora_config(dropout=0.0))
+    model = get_peft_model(models.load_model(SMOLLM2, "nf4"), lora_config())
     ids = torch.arange(100, 132)[None]
     if evaluate_first:
         model.eval()

@@ -57,7 +57,7 @@ def train(folder):
         disable_tqdm=True, **trainer_hardware())
     trainer = SFTTrainer(
         keep_gradients_after_evaluation(model), args=config, train_dataset=Dataset.from_list(rows[:12]),
-        eval_dataset=Dataset.from_list(rows[12:]), processing_class=tokenizer, peft_config=lora_config(),
+        eval_dataset=Dataset.from_list(rows[12:]), processing_class=tokenizer, peft_config=lora_config(dropout=0.05),
         callbacks=[Kill()])
     adapters_to_fp32(trainer.model)
     trainer.train(resume_from_checkpoint=resume_point(folder, {"rows": 12}))

@@ -50,7 +50,7 @@ def build(tokenizer, tmp_path):
             args=SFTConfig(**settings | trainer_hardware() | options),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
-            peft_config=lora_config(dropout=0.0),
+            peft_config=lora_config(),
             callbacks=list(callbacks),
         )
 
