@@ -1,7 +1,6 @@
 """One figure and one table from benchmarks/results/*.json, written into both READMEs between the bench marks."""
 
 import json
-import statistics
 
 from benchmarks.common import RESULTS, ROOT
 from benchmarks.race import LABELS
@@ -26,6 +25,23 @@ HEADS = {
     ),
     "README.zh-CN.md": ("达到幻灯片最终损失的秒数", "总秒数", "词元/秒", "内存峰值 MiB", "最终留出损失", "没有达到"),
 }
+# what the course set out to reach: its median divided by the other's
+GOALS = {"slides": dict(to_target=0.2, peak_mib=0.5), "trl": dict(to_target=0.4), "llamafactory": dict(to_target=0.6)}
+GOALS["llamafactory"] |= dict(peak_mib=1.0)
+GOAL_HEADS = {
+    "README.md": ("the course divided by", "time to that loss", "peak memory", "goal"),
+    "README.zh-CN.md": ("本课程除以", "达到该损失的时间", "内存峰值", "目标"),
+}
+LIMITS = {
+    "README.md": (
+        "A step of 7.6 ({tokens:.0f} tokens) takes {seconds:.2f} s. {share:.0%} of its CPU time is matrix products; at the "
+        "best throughput measured on this machine ({gflops:.0f} GFLOP/s) they alone would take {limit:.2f} s."
+    ),
+    "README.zh-CN.md": (
+        "7.6 的一步（{tokens:.0f} 个词元）用 {seconds:.2f} 秒，其中 {share:.0%} 的 CPU 时间是矩阵乘法；"
+        "按这台机器上测到的最高速度（{gflops:.0f} GFLOP/s），只做这些乘法要 {limit:.2f} 秒。"
+    ),
+}
 SENTENCES = {
     "README.md": (
         "Measured {date}: {cpu}, {cores} cores, {threads} threads, {rows} training rows ({tokens} tokens, {supervised} of "
@@ -45,8 +61,36 @@ def cell(values: list[float] | None, digits: int, missing: str = "–") -> str:
     return missing if values is None else "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*values, d=digits)
 
 
-def table(race: dict, readme: str) -> str:
-    """Return the Markdown of one README: a sentence about the measurement, the table, the figure."""
+def goal_table(race: dict, readme: str) -> list[str]:
+    """Return the lines of the table of the course's ratios, each with its goal where there is one."""
+    labels = LABELS if readme == "README.md" else CHINESE
+    against, *heads, goal = GOAL_HEADS[readme]
+    lines = [f"| {against} | {' | '.join(heads)} |", "|---" * 3 + "|"]
+    for name, own in ratios(race).items():
+        cells = []
+        for key in ("to_target", "peak_mib"):
+            wanted = GOALS.get(name, {}).get(key)
+            cells.append(f"{own[key]:.2f}" if key in own else HEADS[readme][-1])
+            cells[-1] += f" ({goal} ≤ {wanted:g})" if wanted else ""
+        lines.append(f"| {labels[name]} | {' | '.join(cells)} |")
+    return lines
+
+
+def limit(profile: dict, readme: str) -> str:
+    """Return the sentence on where a step of 7.6 spends its time and what the machine's throughput allows."""
+    own = next(result for result in profile["results"] if result["loss"] == "7.6")
+    steps = len(own["step_seconds"])
+    return LIMITS[readme].format(
+        tokens=sum(own["tokens"]) / steps,
+        seconds=sum(own["step_seconds"]) / steps,
+        share=own["matrix_share"],
+        gflops=max(own["gflops"].values()),
+        limit=own["limit_seconds"] / steps,
+    )
+
+
+def table(race: dict, profile: dict | None, readme: str) -> str:
+    """Return the Markdown of one README: a sentence about the measurement, the table, goals and limit, the figure."""
     *heads, missing = HEADS[readme]
     labels = LABELS if readme == "README.md" else CHINESE
     seeds = {run["seed"] for run in race["runs"]}
@@ -59,6 +103,8 @@ def table(race: dict, readme: str) -> str:
             cells += [cell(own[key], digits) for key, digits in (("seconds", 0), ("tokens_per_second", 0))]
             cells += [cell(own[key], digits) for key, digits in (("peak_mib", 0), ("final_loss", 3))]
             lines.append(f"| {label} | {' | '.join(cells)} |")
+    lines += ["", *goal_table(race, readme)] if "course" in race["summary"] else []
+    lines += ["", limit(profile, readme)] if profile else []
     return "\n".join([*lines, "", f"![benchmark]({FIGURE.relative_to(ROOT).as_posix()})"])
 
 
@@ -115,13 +161,12 @@ def read(name: str) -> dict | None:
 
 def ratios(race: dict) -> dict[str, dict[str, float]]:
     """Return, for every other contestant, the course's median time to the target and peak memory over theirs."""
-    medians = {}
-    for name, own in race["summary"].items():
-        medians[name] = {key: own[key] and own[key][0] for key in ("to_target", "peak_mib")}
-        medians[name]["in all"] = statistics.median(r["seconds"] for r in race["runs"] if r["contestant"] == name)
-    course = medians.pop("course")
-    pairs = {name: {k: (course[k], v) for k, v in own.items()} for name, own in medians.items()}
-    return {name: {k: a / b for k, (a, b) in own.items() if a and b} for name, own in pairs.items()}
+    course = race["summary"]["course"]
+    return {
+        name: {key: course[key][0] / own[key][0] for key in ("to_target", "peak_mib") if course[key] and own[key]}
+        for name, own in race["summary"].items()
+        if name != "course"
+    }
 
 
 if __name__ == "__main__":
@@ -131,7 +176,5 @@ if __name__ == "__main__":
     figure(race, read("ablation"), FIGURE)
     for readme in HEADS:
         text = (ROOT / readme).read_text(encoding="utf-8")
-        (ROOT / readme).write_text(insert(text, table(race, readme), readme), encoding="utf-8")
-    for name, own in ratios(race).items() if "course" in race["summary"] else ():
-        print(f"course / {name}: " + ", ".join(f"{key} {value:.2f}" for key, value in own.items()))
+        (ROOT / readme).write_text(insert(text, table(race, read("profile"), readme), readme), encoding="utf-8")
     print(f"wrote {FIGURE.relative_to(ROOT)} and the bench part of both READMEs")

@@ -55,8 +55,11 @@ def test_summary_takes_each_rounds_own_target(result):
 
 
 def test_tables_hold_the_figures_of_the_json_in_both_readmes(result):
+    own = dict(loss="7.6", step_seconds=[2.0, 3.0], tokens=[400, 420], matrix_share=0.65, limit_seconds=0.8)
+    profile = dict(results=[own | dict(gflops=dict(float32=90.0, bfloat16=180.0))])
     for readme in report.HEADS:
-        text = report.table(result, readme)
+        text = report.table(result, profile, readme)
+        assert "0.50 (" in text and " ≤ 0.2)" in text and "65%" in text and "2.50 " in text and "0.40 " in text
         assert "10 [10, 10]" in text and "1100 [1000, 1200]" in text and "2.925 [2.800, 3.050]" in text
         assert report.HEADS[readme][-1] in text and "a processor" in text and "2000-01-02" in text
         page = (report.ROOT / readme).read_text(encoding="utf-8")
@@ -71,7 +74,7 @@ def test_readmes_show_the_committed_results():
     for readme in report.HEADS:
         page = (report.ROOT / readme).read_text(encoding="utf-8")
         inside = page.split(report.START)[1].split(report.END)[0]
-        assert inside.strip() == ("" if found is None else report.table(found, readme)), (
+        assert inside.strip() == ("" if found is None else report.table(found, report.read("profile"), readme)), (
             f"{readme}: python -m benchmarks.report"
         )
 
