@@ -29,8 +29,8 @@ HEADS = {
 GOALS = {"slides": dict(to_target=0.2, peak_mib=0.5), "trl": dict(to_target=0.4), "llamafactory": dict(to_target=0.6)}
 GOALS["llamafactory"] |= dict(peak_mib=1.0)
 GOAL_HEADS = {
-    "README.md": ("the course divided by", "time to that loss", "peak memory", "goal"),
-    "README.zh-CN.md": ("本课程除以", "达到该损失的时间", "内存峰值", "目标"),
+    "README.md": ("the course divided by", "time to that loss", "peak memory", "goal", "the other never reaches it"),
+    "README.zh-CN.md": ("本课程除以", "达到该损失的时间", "内存峰值", "目标", "对方没有达到"),
 }
 LIMITS = {
     "README.md": (
@@ -40,6 +40,17 @@ LIMITS = {
     "README.zh-CN.md": (
         "7.6 的一步（{tokens:.0f} 个词元）用 {seconds:.2f} 秒，其中 {share:.0%} 的 CPU 时间是矩阵乘法；"
         "按这台机器上测到的最高速度（{gflops:.0f} GFLOP/s），只做这些乘法要 {limit:.2f} 秒。"
+    ),
+}
+TRADES = {
+    "README.md": (
+        "Activation checkpointing trades time for memory: {on[peak_mib]:.0f} instead of {off[peak_mib]:.0f} MiB and "
+        "{on[tokens_per_second]:.0f} instead of {off[tokens_per_second]:.0f} tokens/s in a short run; the course leaves it "
+        "off on a CPU."
+    ),
+    "README.zh-CN.md": (
+        "激活检查点（activation checkpointing）用时间换内存：短跑中 {on[peak_mib]:.0f} MiB 对 {off[peak_mib]:.0f} MiB，"
+        "{on[tokens_per_second]:.0f} 词元/秒对 {off[tokens_per_second]:.0f} 词元/秒；在 CPU 上本课程不开它。"
     ),
 }
 SENTENCES = {
@@ -64,13 +75,13 @@ def cell(values: list[float] | None, digits: int, missing: str = "–") -> str:
 def goal_table(race: dict, readme: str) -> list[str]:
     """Return the lines of the table of the course's ratios, each with its goal where there is one."""
     labels = LABELS if readme == "README.md" else CHINESE
-    against, *heads, goal = GOAL_HEADS[readme]
+    against, *heads, goal, missing = GOAL_HEADS[readme]
     lines = [f"| {against} | {' | '.join(heads)} |", "|---" * 3 + "|"]
     for name, own in ratios(race).items():
         cells = []
         for key in ("to_target", "peak_mib"):
             wanted = GOALS.get(name, {}).get(key)
-            cells.append(f"{own[key]:.2f}" if key in own else HEADS[readme][-1])
+            cells.append(f"{own[key]:.2f}" if key in own else missing)
             cells[-1] += f" ({goal} ≤ {wanted:g})" if wanted else ""
         lines.append(f"| {labels[name]} | {' | '.join(cells)} |")
     return lines
@@ -89,7 +100,13 @@ def limit(profile: dict, readme: str) -> str:
     )
 
 
-def table(race: dict, profile: dict | None, readme: str) -> str:
+def trade(ablation: dict, readme: str) -> str:
+    """Return the sentence on what activation checkpointing would save and cost, from the ablation."""
+    results = ablation["results"]
+    return TRADES[readme].format(off=results[ablation["base"]], on=results["activation checkpointing on"])
+
+
+def table(race: dict, profile: dict | None, ablation: dict | None, readme: str) -> str:
     """Return the Markdown of one README: a sentence about the measurement, the table, goals and limit, the figure."""
     *heads, missing = HEADS[readme]
     labels = LABELS if readme == "README.md" else CHINESE
@@ -105,6 +122,7 @@ def table(race: dict, profile: dict | None, readme: str) -> str:
             lines.append(f"| {label} | {' | '.join(cells)} |")
     lines += ["", *goal_table(race, readme)] if "course" in race["summary"] else []
     lines += ["", limit(profile, readme)] if profile else []
+    lines += ["", trade(ablation, readme)] if ablation else []
     return "\n".join([*lines, "", f"![benchmark]({FIGURE.relative_to(ROOT).as_posix()})"])
 
 
@@ -173,8 +191,9 @@ if __name__ == "__main__":
     race = read("race")
     if race is None:
         raise SystemExit("benchmarks/results/race.json is missing: run `make bench` first")
-    figure(race, read("ablation"), FIGURE)
+    profile, ablation = read("profile"), read("ablation")
+    figure(race, ablation, FIGURE)
     for readme in HEADS:
         text = (ROOT / readme).read_text(encoding="utf-8")
-        (ROOT / readme).write_text(insert(text, table(race, read("profile"), readme), readme), encoding="utf-8")
+        (ROOT / readme).write_text(insert(text, table(race, profile, ablation, readme), readme), encoding="utf-8")
     print(f"wrote {FIGURE.relative_to(ROOT)} and the bench part of both READMEs")

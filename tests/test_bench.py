@@ -57,9 +57,12 @@ def test_summary_takes_each_rounds_own_target(result):
 def test_tables_hold_the_figures_of_the_json_in_both_readmes(result):
     own = dict(loss="7.6", step_seconds=[2.0, 3.0], tokens=[400, 420], matrix_share=0.65, limit_seconds=0.8)
     profile = dict(results=[own | dict(gflops=dict(float32=90.0, bfloat16=180.0))])
+    speeds = [dict(peak_mib=1803.0, tokens_per_second=250.0), dict(peak_mib=1238.0, tokens_per_second=164.0)]
+    ablation = dict(base="7.6", results=dict(zip(("7.6", "activation checkpointing on"), speeds, strict=True)))
     for readme in report.HEADS:
-        text = report.table(result, profile, readme)
+        text = report.table(result, profile, ablation, readme)
         assert "0.50 (" in text and " ≤ 0.2)" in text and "65%" in text and "2.50 " in text and "0.40 " in text
+        assert report.GOAL_HEADS[readme][-1] in text and "1238" in text and "1803 MiB" in text and "164" in text
         assert "10 [10, 10]" in text and "1100 [1000, 1200]" in text and "2.925 [2.800, 3.050]" in text
         assert report.HEADS[readme][-1] in text and "a processor" in text and "2000-01-02" in text
         page = (report.ROOT / readme).read_text(encoding="utf-8")
@@ -74,9 +77,9 @@ def test_readmes_show_the_committed_results():
     for readme in report.HEADS:
         page = (report.ROOT / readme).read_text(encoding="utf-8")
         inside = page.split(report.START)[1].split(report.END)[0]
-        assert inside.strip() == ("" if found is None else report.table(found, report.read("profile"), readme)), (
-            f"{readme}: python -m benchmarks.report"
-        )
+        assert inside.strip() == (
+            "" if found is None else report.table(found, report.read("profile"), report.read("ablation"), readme)
+        ), f"{readme}: python -m benchmarks.report"
 
 
 def test_figure_is_drawn(result, tmp_path):
