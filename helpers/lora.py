@@ -5,7 +5,7 @@ def lora_config(r: int = 16, alpha: int = 32, dropout: float = 0.0):
     """Return peft's LoraConfig on all linear layers except the output head.
 
     alpha 32 is the slides' value, and "all-linear" is what QLoRA found necessary to match full fine-tuning
-    (arXiv 2305.14314, section 4). The slides' dropout 0.05 costs a large part of a step on a CPU.
+    (arXiv 2305.14314, section 4). The slides' dropout 0.05 costs memory (benchmarks/results/ablation.json).
     """
     from peft import LoraConfig
 
