@@ -81,7 +81,7 @@ def goal_table(race: dict, readme: str) -> list[str]:
         cells = []
         for key in ("to_target", "peak_mib"):
             wanted = GOALS.get(name, {}).get(key)
-            cells.append(f"{own[key]:.2f}" if key in own else missing)
+            cells.append(f"{own[key]:.2f}" if key in own else missing if race["summary"]["course"][key] else "–")
             cells[-1] += f" ({goal} ≤ {wanted:g})" if wanted else ""
         lines.append(f"| {labels[name]} | {' | '.join(cells)} |")
     return lines
