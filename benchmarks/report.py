@@ -81,7 +81,8 @@ def goal_table(race: dict, readme: str) -> list[str]:
         cells = []
         for key in ("to_target", "peak_mib"):
             wanted = GOALS.get(name, {}).get(key)
-            cells.append(f"{own[key]:.2f}" if key in own else missing if race["summary"]["course"][key] else "–")
+            nothing = missing if race["summary"]["course"][key] else "–"
+            cells.append(f"{own[key]:.2f}" if key in own else nothing)
             cells[-1] += f" ({goal} ≤ {wanted:g})" if wanted else ""
         lines.append(f"| {labels[name]} | {' | '.join(cells)} |")
     return lines
@@ -101,9 +102,14 @@ def limit(profile: dict, readme: str) -> str:
 
 
 def trade(ablation: dict, readme: str) -> str:
-    """Return the sentence on what activation checkpointing would save and cost, from the ablation."""
-    results = ablation["results"]
-    return TRADES[readme].format(off=results[ablation["base"]], on=results["activation checkpointing on"])
+    """Return the sentence on what activation checkpointing would save and cost, from the ablation.
+
+    Raises ValueError when the ablation was run with --only and lacks that variant.
+    """
+    results, variant = ablation["results"], "activation checkpointing on"
+    if variant not in results:
+        raise ValueError(f"benchmarks/results/ablation.json has no {variant!r}: run benchmarks.ablation without --only")
+    return TRADES[readme].format(off=results[ablation["base"]], on=results[variant])
 
 
 def table(race: dict, profile: dict | None, ablation: dict | None, readme: str) -> str:
