@@ -70,7 +70,8 @@ for kill, folder in ((0, "whole"), (5, "after"), (0, "after"), (6, "saving"), (0
         sys.stdout.flush()
         os._exit(0)
     status = os.waitpid(child, 0)[1]
-    print("ENDED", folder, "SIGKILL" if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+    ended = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    print("ENDED", folder, ended)
 """
 
 
@@ -81,7 +82,7 @@ def runs(tmp_path_factory):
     result = subprocess.run(
         [sys.executable, "-c", TRAINING], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.returncode == 0 and "ENDED whole 0" in result.stdout, result.stdout + result.stderr[-3000:]
     return folder, result.stdout, result.stderr
 
 
