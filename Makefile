@@ -44,7 +44,8 @@ html: .venv-site/.ready
 	.venv-site/bin/python -m sphinx --quiet --fail-on-warning -c site outputs/site-source outputs/site
 	@echo "outputs/site/index.html"
 
-# hours; BENCH="--rows 96 --rounds 1" for a shorter race; nothing else may run on the machine meanwhile
+# hours; BENCH="--rows 96 --rounds 1" for a shorter race, BENCH="--rows 96 --held-out 16 --only course --keep" to measure
+# the course alone again, as after a change of 7.6; nothing else may run on the machine meanwhile
 bench: model .venv-slides/.ready .venv-llamafactory/.ready
 	$(RUN) -m benchmarks.race $(BENCH)
 	$(RUN) -m benchmarks.ablation

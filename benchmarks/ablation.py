@@ -26,8 +26,10 @@ def variants(bf16: bool, cores: int) -> dict[str, dict]:
         "LoRA dropout 0.05": dict(lora=dict(dropout=0.05)),
         "batches of similar length": dict(config=dict(train_sampling_strategy="group_by_length")),
         "batches in random order": dict(config=dict(train_sampling_strategy="random")),
-        "packed to 256 tokens": dict(config=dict(packing=True)),
-        "padding-free batches": dict(config=dict(padding_free=True, max_length=None)),  # the rows fit anyway
+        "packed to 256 tokens": dict(config=dict(packing=True, pad_to_multiple_of=None)),
+        "padded to the longest row only": dict(config=dict(pad_to_multiple_of=None)),
+        # the rows fit into max_length anyway
+        "padding-free batches": dict(config=dict(padding_free=True, max_length=None, pad_to_multiple_of=None)),
         "memory kept by malloc": dict(environment=NO_TRIM),
         "1 data loader worker": dict(config=dict(dataloader_num_workers=1)),
         "1 thread": dict(threads=1),
@@ -42,7 +44,7 @@ def variants(bf16: bool, cores: int) -> dict[str, dict]:
 
 def learning(rows: int) -> dict[str, dict]:
     """Return the variants whose effect is on the loss, trained on ``rows`` rows and then evaluated."""
-    rates = {f"lr {rate:g}": dict(config=dict(learning_rate=rate)) for rate in (2e-4, 1e-3, 4e-3)}
+    rates = {f"lr {rate:g}": dict(config=dict(learning_rate=rate)) for rate in (2e-4, 5e-4, 2e-3, 4e-3)}
     ranks = {f"rank {rank}": dict(lora=dict(r=rank, alpha=2 * rank)) for rank in (4, 64)}
     chosen = {BASE: {}} | rates | ranks | {"LoRA dropout 0.05": dict(lora=dict(dropout=0.05))}
     return {f"{name}, {rows} rows": settings | dict(rows=rows, learn=16) for name, settings in chosen.items()}

@@ -6,13 +6,15 @@ process (imports, loading and tokenizing included), and what it is worth is meas
 """
 
 import argparse
+import datetime
+import json
 import re
 import shutil
 import statistics
 import sys
 from pathlib import Path
 
-from benchmarks.common import ROOT, WORK, run_json, run_measured, save, versions
+from benchmarks.common import RESULTS, ROOT, WORK, machine, run_json, run_measured, save, versions
 from benchmarks.rows import prepare
 
 HERE = Path(__file__).resolve().parent / "contestants"
@@ -71,12 +73,25 @@ def one_run(name: str, pythons: dict, shared: dict, seed: int) -> dict:
     return dict(
         contestant=name,
         seed=seed,
+        date=datetime.date.today().isoformat(),
         **measured,
         loop_seconds=loop,
         tokens_per_second=shared["tokens"] / loop,
         supervised_per_second=shared["supervised"] / loop,
         points=points,
     )
+
+
+def kept(race: dict, measured: list[str], facts: dict, here: dict) -> tuple[list[dict], dict]:
+    """Return (runs, libraries) of an earlier ``race`` without the contestants that are ``measured`` again.
+
+    Raises ValueError when it had other settings than ``facts`` or ran on another machine than ``here``.
+    """
+    for name, then, now in (("settings", race["settings"], facts), ("machine", race["machine"], here)):
+        if then != now:
+            raise ValueError(f"race.json has another {name}, {then}, than this run, {now}: measure all without --keep")
+    runs = [dict(date=race["date"]) | run for run in race["runs"] if run["contestant"] not in measured]
+    return runs, {name: found for name, found in race["libraries"].items() if name not in measured}
 
 
 def summary(runs: list[dict]) -> dict:
@@ -107,11 +122,17 @@ if __name__ == "__main__":
     parser.add_argument("--only", nargs="+", choices=LABELS, default=list(LABELS))
     parser.add_argument("--slides-python", default=str(ROOT / ".venv-slides" / "bin" / "python"))
     parser.add_argument("--llamafactory-python", default=str(ROOT / ".venv-llamafactory" / "bin" / "python"))
+    parser.add_argument("--keep", action="store_true", help="keep what race.json has of contestants not in --only")
     options = parser.parse_args()
     pythons = dict.fromkeys(LABELS, sys.executable)
     pythons |= dict(slides_2024=options.slides_python, llamafactory=options.llamafactory_python)
     shared = prepare(options.rows, options.held_out)
-    runs = []
+    facts = dict(rows=options.rows, held_out=options.held_out, tokens=shared["tokens"], supervised=shared["supervised"])
+    runs, libraries = [], {}
+    if options.keep:
+        earlier = json.loads((RESULTS / "race.json").read_text(encoding="utf-8"))
+        runs, libraries = kept(earlier, options.only, facts, machine())
+    libraries |= {name: versions(pythons[name]) for name in options.only}
     for seed in range(options.rounds):
         for name in options.only if seed % 2 == 0 else reversed(options.only):
             run = one_run(name, pythons, shared, seed)
@@ -121,6 +142,4 @@ if __name__ == "__main__":
                 f"{run['peak_mib']:6.0f} MiB, loss {run['points'][0][1]:.3f} → {run['points'][-1][1]:.3f}",
                 flush=True,
             )
-    facts = dict(rows=options.rows, held_out=options.held_out, tokens=shared["tokens"], supervised=shared["supervised"])
-    libraries = {name: versions(pythons[name]) for name in options.only}
     save("race", dict(settings=facts, libraries=libraries, summary=summary(runs), runs=runs))

@@ -117,7 +117,8 @@ def table(race: dict, profile: dict | None, ablation: dict | None, readme: str) 
     *heads, missing = HEADS[readme]
     labels = LABELS if readme == "README.md" else CHINESE
     seeds = {run["seed"] for run in race["runs"]}
-    facts = race["settings"] | race["machine"] | dict(date=race["date"], rounds=len(seeds))
+    dates = {run.get("date", race["date"]) for run in race["runs"]}
+    facts = race["settings"] | race["machine"] | dict(date=", ".join(sorted(dates)), rounds=len(seeds))
     lines = [SENTENCES[readme].format(**facts), "", f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for name, label in labels.items():
         if name in race["summary"]:

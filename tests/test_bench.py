@@ -54,6 +54,17 @@ def test_summary_takes_each_rounds_own_target(result):
     assert ratios["slides"]["to_target"] == 0.5 and "to_target" not in ratios["trl"]
 
 
+def test_one_contestant_measured_again_keeps_the_others_of_the_same_settings_and_machine(result):
+    result["libraries"] = {name: {"torch": name} for name in ("slides", "trl", "course")}
+    runs, libraries = race.kept(result, ["course"], result["settings"], result["machine"])
+    assert [run["contestant"] for run in runs] == ["slides", "trl", "slides", "trl"]
+    assert {run["date"] for run in runs} == {"2000-01-02"} and libraries.keys() == {"slides", "trl"}
+    with pytest.raises(ValueError, match="another settings"):
+        race.kept(result, ["course"], result["settings"] | dict(rows=9), result["machine"])
+    with pytest.raises(ValueError, match="another machine"):
+        race.kept(result, ["course"], result["settings"], result["machine"] | dict(cores=4))
+
+
 def test_tables_hold_the_figures_of_the_json_in_both_readmes(result):
     own = dict(loss="7.6", step_seconds=[2.0, 3.0], tokens=[400, 420], matrix_share=0.65, limit_seconds=0.8)
     profile = dict(results=[own | dict(gflops=dict(float32=90.0, bfloat16=180.0))])
