@@ -53,6 +53,10 @@ TRADES = {
         "{on[tokens_per_second]:.0f} 词元/秒对 {off[tokens_per_second]:.0f} 词元/秒；在 CPU 上本课程不开它。"
     ),
 }
+LATER = {
+    "README.md": "Measured afterwards by itself, not in turn with the others: {names}.",
+    "README.zh-CN.md": "之后单独重新测量、没有与其他各家轮流的：{names}。",
+}
 SENTENCES = {
     "README.md": (
         "Measured {date}: {cpu}, {cores} cores, {threads} threads, {rows} training rows ({tokens} tokens, {supervised} of "
@@ -112,6 +116,12 @@ def trade(ablation: dict, readme: str) -> str:
     return TRADES[readme].format(off=results[ablation["base"]], on=results[variant])
 
 
+def later(runs: list[dict]) -> list[str]:
+    """Return the contestants measured after the others, with race's --keep: their rounds begin again at the first."""
+    restart = next((i for i in range(1, len(runs)) if runs[i]["seed"] < runs[i - 1]["seed"]), len(runs))
+    return list(dict.fromkeys(run["contestant"] for run in runs[restart:]))
+
+
 def table(race: dict, profile: dict | None, ablation: dict | None, readme: str) -> str:
     """Return the Markdown of one README: a sentence about the measurement, the table, goals and limit, the figure."""
     *heads, missing = HEADS[readme]
@@ -119,7 +129,11 @@ def table(race: dict, profile: dict | None, ablation: dict | None, readme: str) 
     seeds = {run["seed"] for run in race["runs"]}
     dates = {run.get("date", race["date"]) for run in race["runs"]}
     facts = race["settings"] | race["machine"] | dict(date=", ".join(sorted(dates)), rounds=len(seeds))
-    lines = [SENTENCES[readme].format(**facts), "", f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    names = [labels[name] for name in later(race["runs"])]
+    sentence = " ".join(
+        [SENTENCES[readme].format(**facts)] + [LATER[readme].format(names=", ".join(names))] * bool(names)
+    )
+    lines = [sentence, "", f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for name, label in labels.items():
         if name in race["summary"]:
             own = race["summary"][name]

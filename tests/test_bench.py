@@ -58,6 +58,8 @@ def test_one_contestant_measured_again_keeps_the_others_of_the_same_settings_and
     result["libraries"] = {name: {"torch": name} for name in ("slides", "trl", "course")}
     runs, libraries = race.kept(result, ["course"], result["settings"], result["machine"])
     assert [run["contestant"] for run in runs] == ["slides", "trl", "slides", "trl"]
+    again = [run_of("course", 0, [3.5, 2.9], 1000.0), run_of("course", 1, [3.5, 2.8], 1000.0)]
+    assert report.later(runs + again) == ["course"] and report.later(result["runs"]) == []
     assert {run["date"] for run in runs} == {"2000-01-02"} and libraries.keys() == {"slides", "trl"}
     with pytest.raises(ValueError, match="another settings"):
         race.kept(result, ["course"], result["settings"] | dict(rows=9), result["machine"])
