@@ -82,12 +82,15 @@ def one_run(name: str, pythons: dict, shared: dict, seed: int) -> dict:
     )
 
 
-def kept(race: dict, measured: list[str], facts: dict, here: dict) -> tuple[list[dict], dict]:
+def kept(race: dict, measured: list[str], facts: dict, here: dict, rounds: int) -> tuple[list[dict], dict]:
     """Return (runs, libraries) of an earlier ``race`` without the contestants that are ``measured`` again.
 
-    Raises ValueError when it had other settings than ``facts`` or ran on another machine than ``here``.
+    Raises ValueError when it had other settings than ``facts``, another number of ``rounds`` or ran on another machine
+    than ``here``.
     """
-    for name, then, now in (("settings", race["settings"], facts), ("machine", race["machine"], here)):
+    earlier = len({run["seed"] for run in race["runs"]})
+    pairs = (("settings", race["settings"], facts), ("machine", race["machine"], here), ("rounds", earlier, rounds))
+    for name, then, now in pairs:
         if then != now:
             raise ValueError(f"race.json has another {name}, {then}, than this run, {now}: measure all without --keep")
     runs = [dict(date=race["date"]) | run for run in race["runs"] if run["contestant"] not in measured]
@@ -128,10 +131,11 @@ if __name__ == "__main__":
     pythons |= dict(slides_2024=options.slides_python, llamafactory=options.llamafactory_python)
     shared = prepare(options.rows, options.held_out)
     facts = dict(rows=options.rows, held_out=options.held_out, tokens=shared["tokens"], supervised=shared["supervised"])
-    runs, libraries = [], {}
+    runs, libraries, afterwards = [], {}, []
     if options.keep:
         earlier = json.loads((RESULTS / "race.json").read_text(encoding="utf-8"))
-        runs, libraries = kept(earlier, options.only, facts, machine())
+        runs, libraries = kept(earlier, options.only, facts, machine(), options.rounds)
+        afterwards = sorted({*earlier.get("afterwards", []), *options.only})
     libraries |= {name: versions(pythons[name]) for name in options.only}
     for seed in range(options.rounds):
         for name in options.only if seed % 2 == 0 else reversed(options.only):
@@ -142,4 +146,5 @@ if __name__ == "__main__":
                 f"{run['peak_mib']:6.0f} MiB, loss {run['points'][0][1]:.3f} → {run['points'][-1][1]:.3f}",
                 flush=True,
             )
-    save("race", dict(settings=facts, libraries=libraries, summary=summary(runs), runs=runs))
+    result = dict(settings=facts, afterwards=afterwards, libraries=libraries, summary=summary(runs), runs=runs)
+    save("race", result)

@@ -116,12 +116,6 @@ def trade(ablation: dict, readme: str) -> str:
     return TRADES[readme].format(off=results[ablation["base"]], on=results[variant])
 
 
-def later(runs: list[dict]) -> list[str]:
-    """Return the contestants measured after the others, with race's --keep: their rounds begin again at the first."""
-    restart = next((i for i in range(1, len(runs)) if runs[i]["seed"] < runs[i - 1]["seed"]), len(runs))
-    return list(dict.fromkeys(run["contestant"] for run in runs[restart:]))
-
-
 def table(race: dict, profile: dict | None, ablation: dict | None, readme: str) -> str:
     """Return the Markdown of one README: a sentence about the measurement, the table, goals and limit, the figure."""
     *heads, missing = HEADS[readme]
@@ -129,7 +123,7 @@ def table(race: dict, profile: dict | None, ablation: dict | None, readme: str) 
     seeds = {run["seed"] for run in race["runs"]}
     dates = {run.get("date", race["date"]) for run in race["runs"]}
     facts = race["settings"] | race["machine"] | dict(date=", ".join(sorted(dates)), rounds=len(seeds))
-    names = [labels[name] for name in later(race["runs"])]
+    names = [labels[name] for name in race.get("afterwards", [])]
     sentence = " ".join(
         [SENTENCES[readme].format(**facts)] + [LATER[readme].format(names=", ".join(names))] * bool(names)
     )

@@ -56,15 +56,15 @@ def test_summary_takes_each_rounds_own_target(result):
 
 def test_one_contestant_measured_again_keeps_the_others_of_the_same_settings_and_machine(result):
     result["libraries"] = {name: {"torch": name} for name in ("slides", "trl", "course")}
-    runs, libraries = race.kept(result, ["course"], result["settings"], result["machine"])
+    runs, libraries = race.kept(result, ["course"], result["settings"], result["machine"], 2)
     assert [run["contestant"] for run in runs] == ["slides", "trl", "slides", "trl"]
-    again = [run_of("course", 0, [3.5, 2.9], 1000.0), run_of("course", 1, [3.5, 2.8], 1000.0)]
-    assert report.later(runs + again) == ["course"] and report.later(result["runs"]) == []
     assert {run["date"] for run in runs} == {"2000-01-02"} and libraries.keys() == {"slides", "trl"}
     with pytest.raises(ValueError, match="another settings"):
-        race.kept(result, ["course"], result["settings"] | dict(rows=9), result["machine"])
+        race.kept(result, ["course"], result["settings"] | dict(rows=9), result["machine"], 2)
     with pytest.raises(ValueError, match="another machine"):
-        race.kept(result, ["course"], result["settings"], result["machine"] | dict(cores=4))
+        race.kept(result, ["course"], result["settings"], result["machine"] | dict(cores=4), 2)
+    with pytest.raises(ValueError, match="another rounds"):
+        race.kept(result, ["course"], result["settings"], result["machine"], 3)
 
 
 def test_tables_hold_the_figures_of_the_json_in_both_readmes(result):
@@ -78,6 +78,9 @@ def test_tables_hold_the_figures_of_the_json_in_both_readmes(result):
         assert report.GOAL_HEADS[readme][-1] in text and "1238" in text and "1803 MiB" in text and "164" in text
         assert "10 [10, 10]" in text and "1100 [1000, 1200]" in text and "2.925 [2.800, 3.050]" in text
         assert report.HEADS[readme][-1] in text and "a processor" in text and "2000-01-02" in text
+        again = report.table(result | dict(afterwards=["course"]), profile, ablation, readme)
+        sentence = report.LATER[readme].split("{")[0]
+        assert sentence in again and sentence not in text
         page = (report.ROOT / readme).read_text(encoding="utf-8")
         once = report.insert(page, text, readme)
         assert report.insert(once, text, readme) == once and text in once
